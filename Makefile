@@ -1,0 +1,58 @@
+# Every target does its own set-up: on a fresh machine `make demo` or `make test` is all there is to type.
+# The environment is made again only when pyproject.toml changes (.venv/.ready remembers).
+
+.PHONY: help setup demo test check clean
+.DEFAULT_GOAL := help
+
+RUN := .venv/bin/python
+# One thread a test process: two processes on two cores would otherwise fight over both.
+TEST_ENV := OMP_NUM_THREADS=1
+WORKERS ?= 2
+
+# The first interpreter that runs, is of a supported version and can make environments. A name on PATH is
+# not enough: version managers put shims there for versions that are not installed.
+SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3 python)
+
+help:
+	@echo "make demo    train on a real table, make a synthetic one and a picture of how close they are"
+	@echo "make test    run the tests"
+	@echo "make check   lint, types, direction of imports"
+	@echo "make setup   only make .venv with the package and everything the rest needs"
+	@echo "make clean   remove .venv, caches and what the demo left"
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml
+	@python=""; \
+	for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c "$(SUPPORTED)" >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "no usable Python among: $(CANDIDATES)." >&2; \
+	    echo "nemo_tabular needs Python 3.11 or 3.12 with its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; \
+	    echo "Install one, or name the one to use: make setup PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; \
+	fi; \
+	if ! $(RUN) -c "$(SUPPORTED)" >/dev/null 2>&1; then \
+	    echo "making .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear .venv; \
+	fi
+	@echo "installing nemo_tabular and what it needs into .venv (the first time takes minutes)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch .venv/.ready
+
+demo: setup
+	@$(RUN) scripts/demo.py
+
+test: setup
+	@$(TEST_ENV) $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not bench"
+
+check: setup
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@$(RUN) -m pytest -q tests/test_imports.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
