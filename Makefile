@@ -39,7 +39,7 @@ setup: .venv/.ready
 	    "$$python" -m venv --clear .venv; \
 	fi
 	@echo "installing nemo_tabular and what it needs into .venv (the first time takes minutes)"
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(RUN) -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch .venv/.ready
 
 demo: setup
