@@ -1,0 +1,8 @@
+"""Enter: real and synthetic tables.
+Leave: a Report of how faithful, how useful and how private the synthetic one is.
+"""
+
+from nemo_tabular.evaluate.assess import evaluate
+from nemo_tabular.evaluate.report import Report
+
+__all__ = ["Report", "evaluate"]

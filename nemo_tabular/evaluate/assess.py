@@ -1,0 +1,174 @@
+"""Enter: train, test and synthetic tables, ours or anyone's.
+Leave: a Report with every score, its ceiling (real rows) and its floor (independent marginals).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nemo_tabular.errors import ConfigError, nearest
+from nemo_tabular.evaluate.association import association_matrices
+from nemo_tabular.evaluate.detection import measure_detection
+from nemo_tabular.evaluate.fidelity import measure_fidelity
+from nemo_tabular.evaluate.privacy import measure_privacy, overlap
+from nemo_tabular.evaluate.report import Measured, Report
+from nemo_tabular.evaluate.scores import SCORES, Findings
+from nemo_tabular.evaluate.tables import CodedTable, Tables, align
+from nemo_tabular.evaluate.utility import measure_utility
+
+# Beyond these the figures hardly move and the cost does; every cut is stated in the report.
+FIDELITY_ROWS, DETECTION_ROWS, UTILITY_ROWS = 200_000, 25_000, 100_000
+
+Triple = tuple[Findings, Findings, Findings]
+"""The synthetic table, the ceiling, the floor."""
+
+
+def evaluate(
+    train: Any,
+    test: Any,
+    synthetic: Any,
+    *,
+    target: str | None = None,
+    schema: Any = None,
+    seed: int = 0,
+    scores: Iterable[str] | None = None,
+    references: bool = True,
+) -> Report:
+    """Judge a synthetic table against the real rows it was made from (train) and unseen ones (test).
+
+    Tables are DataFrames or paths. `target` names the column for the utility scores. `scores` names areas
+    (fidelity, detection, utility, privacy) or single scores; None measures all. `references=False` leaves out
+    ceiling and floor, which take two thirds of the time. The same seed gives the same figures.
+
+    Raises SchemaError where the tables do not fit each other, ConfigError for an unknown score.
+    """
+    started = time.process_time()
+    areas, wanted = _wanted(scores, target)
+    tables = align(train, test, synthetic, schema=schema, target=target)
+    notes = [*tables.notes, *_overlap_note(tables)]
+    triples = {area: _AREAS[area](tables, target, seed, references) for area in areas}
+    measured: dict[str, Measured] = {}
+    details: dict[str, Any] = {}
+    for triple in triples.values():
+        measured |= {n: m for n, m in _measured(triple).items() if n in wanted}
+        details |= triple[0].details
+        notes += triple[0].notes
+    return Report(measured, details, tuple(notes), tables, target, seed, time.process_time() - started)
+
+
+def _wanted(scores: Iterable[str] | None, target: str | None) -> tuple[list[str], set[str]]:
+    """The areas to run and the scores to show."""
+    names = list(_AREAS) if scores is None else [scores] if isinstance(scores, str) else list(scores)
+    known = [*_AREAS, *SCORES]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown score {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    wanted = {s for s, d in SCORES.items() if s in names or d.area in names}
+    areas = [a for a in _AREAS if any(SCORES[s].area == a for s in wanted)]
+    if target is None and "utility" in areas:
+        if scores is not None:
+            raise ConfigError("utility scores need a target column: say which with target")
+        areas.remove("utility")
+    return areas, wanted
+
+
+def _overlap_note(tables: Tables) -> list[str]:
+    share, natural = overlap(tables)
+    if share == 0:
+        return []
+    note = f"{share:.2%} of the test rows are also in train"
+    if share > 2 * natural + 0.001:
+        note += (
+            f", though only {natural:.2%} of the training rows have a double within train: the test set "
+            "overlaps the training set, and every score that relies on unseen rows is too favourable"
+        )
+    return [note]
+
+
+def _measured(triple: Triple) -> dict[str, Measured]:
+    own, ceiling, floor = triple
+    return {
+        name: Measured(figure, _value(ceiling, name), _value(floor, name))
+        for name, figure in own.figures.items()
+    }
+
+
+def _value(findings: Findings, name: str) -> float | None:
+    return findings.figures[name].value if name in findings.figures else None
+
+
+# ---------------------------------------------------------------- areas
+
+
+def _cut(table: CodedTable, limit: int, what: str, rng: np.random.Generator, notes: list[str]) -> CodedTable:
+    if table.rows <= limit:
+        return table
+    notes.append(f"{what}: {limit:,} of {table.rows:,} rows, drawn at random")
+    return table.sample(limit, rng)
+
+
+def _bootstrap(table: CodedTable, rows: int, rng: np.random.Generator) -> CodedTable:
+    return table.take(rng.integers(0, table.rows, rows))
+
+
+def _fidelity(tables: Tables, target: str | None, seed: int, references: bool) -> Triple:
+    """The ceiling draws as many rows as the synthetic table has from train again: a perfect model's score."""
+    rng, notes = np.random.default_rng(seed), []  # type: ignore[var-annotated]
+    real = _cut(tables.train, FIDELITY_ROWS, "fidelity: train", rng, notes)
+    synthetic = _cut(tables.synthetic, FIDELITY_ROWS, "fidelity: synthetic", rng, notes)
+    own = measure_fidelity(real, synthetic, seed=seed)
+    matrices = association_matrices(real, synthetic)
+    own = replace(own, details={**own.details, "association": matrices}, notes=(*notes, *own.notes))
+    if not references:
+        return own, Findings(), Findings()
+    again = _bootstrap(tables.train, synthetic.rows, rng)
+    floor = measure_fidelity(real, again.shuffled_columns(rng), seed=seed)
+    return own, measure_fidelity(real, again, seed=seed), floor
+
+
+def _detection(tables: Tables, target: str | None, seed: int, references: bool) -> Triple:
+    """The ceiling: training rows instead of synthetic ones, each once (a row is told by its double)."""
+    rng, notes = np.random.default_rng(seed), []  # type: ignore[var-annotated]
+    rows = min(tables.test.rows, tables.synthetic.rows)
+    real = _cut(
+        tables.test.sample(rows, rng), DETECTION_ROWS, "detection: test and synthetic, each", rng, notes
+    )
+    own = measure_detection(real, tables.synthetic, seed=seed)
+    own = replace(own, notes=(*notes, *own.notes))
+    if not references:
+        return own, Findings(), Findings()
+    floor = measure_detection(real, tables.train.shuffled_columns(rng), seed=seed)
+    return own, measure_detection(real, tables.train, seed=seed), floor
+
+
+def _utility(tables: Tables, target: str | None, seed: int, references: bool) -> Triple:
+    """The ceiling trains on train, cut to as many rows as the synthetic table has if that has fewer."""
+    assert target is not None
+    rng, notes, column = np.random.default_rng(seed), [], tables.column(target)  # type: ignore[var-annotated]
+    test = _cut(tables.test, UTILITY_ROWS, "utility: test", rng, notes)
+    training = _cut(tables.synthetic, UTILITY_ROWS, "utility: synthetic", rng, notes)
+    own = measure_utility(training, test, column, seed=seed)
+    own = replace(own, notes=(*notes, *own.notes))
+    if not references:
+        return own, Findings(), Findings()
+    real = tables.train.sample(UTILITY_ROWS, rng) if tables.train.rows > UTILITY_ROWS else tables.train
+    floor = measure_utility(real.shuffled_columns(rng), test, column, seed=seed, seeds=1)
+    return own, measure_utility(real, test, column, seed=seed), floor
+
+
+def _privacy(tables: Tables, target: str | None, seed: int, references: bool) -> Triple:
+    """Never without its controls: a distance alone says nothing."""
+    return measure_privacy(tables, seed=seed)
+
+
+_AREAS: dict[str, Callable[[Tables, str | None, int, bool], Triple]] = {
+    "fidelity": _fidelity,
+    "detection": _detection,
+    "utility": _utility,
+    "privacy": _privacy,
+}

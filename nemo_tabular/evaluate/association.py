@@ -1,0 +1,87 @@
+"""Enter: real and synthetic rows.
+Leave: how strongly each pair of columns depends on each other in both, as matrices to draw and to subtract.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nemo_tabular.evaluate.tables import CodedTable, text_lengths
+
+MAX_LEVELS = 100
+"""Rarer values of a category go together: their counts would be too small to measure an association."""
+
+
+def association_matrices(real: CodedTable, synthetic: CodedTable) -> dict[str, object]:
+    """{"columns": names, "real": (K, K), "synthetic": (K, K)}, in [-1, 1]; NaN for a constant.
+
+    Two numbers: Spearman's rank correlation, with its sign. A number and a category: the correlation ratio of
+    the ranks (eta). Two categories: Cramer's V, bias-corrected (Bergsma 2013). Rows with a missing cell in the
+    pair are left out.
+    """
+    names = [c.name for c in real.columns]
+    return {"columns": names, "real": association(real), "synthetic": association(synthetic)}
+
+
+def association(table: CodedTable) -> np.ndarray:
+    """float64 (K, K), symmetric, ones on the diagonal."""
+    columns = table.columns
+    values = [_prepared(table, k) for k in range(len(columns))]
+    matrix = np.eye(len(columns))
+    for i in range(len(columns)):
+        for j in range(i):
+            matrix[i, j] = matrix[j, i] = _pair(
+                values[i], columns[i].discrete, values[j], columns[j].discrete
+            )
+    return matrix
+
+
+def _prepared(table: CodedTable, k: int) -> np.ndarray:
+    """Codes of a category, ranks of everything else; NaN where missing."""
+    column = table.columns[k]
+    values = table[column.name]
+    if column.discrete:
+        return np.minimum(values, MAX_LEVELS)
+    return ranks(text_lengths(column, values) if column.kind == "text" else values)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Mid-ranks of the present values, NaN where missing."""
+    result = np.full(len(values), np.nan)
+    present = ~np.isnan(values)
+    _, place, counts = np.unique(values[present], return_inverse=True, return_counts=True)
+    result[present] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return result
+
+
+def _pair(one: np.ndarray, one_discrete: bool, two: np.ndarray, two_discrete: bool) -> float:
+    both = ~(np.isnan(one) | np.isnan(two))
+    one, two = one[both], two[both]
+    if len(one) < 2 or (one == one[0]).all() or (two == two[0]).all():
+        return float("nan")
+    if one_discrete and two_discrete:
+        return _cramers_v(one, two)
+    if one_discrete or two_discrete:
+        return _correlation_ratio(one, two) if one_discrete else _correlation_ratio(two, one)
+    return float(np.corrcoef(one, two)[0, 1])
+
+
+def _correlation_ratio(codes: np.ndarray, numbers: np.ndarray) -> float:
+    """Root of the share of the numbers' variance that the category explains."""
+    groups = codes.astype(np.int64)
+    counts = np.bincount(groups)
+    centred = numbers - numbers.mean()
+    sums = np.bincount(groups, weights=centred)
+    between = (sums[counts > 0] ** 2 / counts[counts > 0]).sum()
+    return float(np.sqrt(between / (centred**2).sum()))
+
+
+def _cramers_v(one: np.ndarray, two: np.ndarray) -> float:
+    one, two = (np.unique(v, return_inverse=True)[1] for v in (one, two))
+    rows, columns, total = one.max() + 1, two.max() + 1, len(one)
+    counts = np.bincount(one * columns + two, minlength=rows * columns).reshape(rows, columns)
+    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / total
+    phi2 = ((counts - expected) ** 2 / expected).sum() / total
+    phi2 = max(0.0, phi2 - (rows - 1) * (columns - 1) / (total - 1))
+    smaller = min(rows - (rows - 1) ** 2 / (total - 1), columns - (columns - 1) ** 2 / (total - 1)) - 1
+    return float(np.sqrt(min(1.0, phi2 / smaller))) if smaller > 0 else float("nan")

@@ -1,0 +1,190 @@
+"""Enter: figures that the scorers of this folder measured.
+Leave: each figure with its interval, its ceiling and floor, and the words that say how to read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Better = Literal["higher", "lower", "near"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a score is, independent of any table."""
+
+    area: str
+    """fidelity | detection | utility | privacy"""
+    title: str
+    better: Better
+    means: str
+    """One line: what is compared with what."""
+    blind: str = ""
+    """What a good figure does not say."""
+    reference: float | None = None
+    """The value that a perfect table approaches, where `better` is "near"."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value and, where it was estimated, its 95 % interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one scorer found: figures by score name, details for tables and pictures, notes for the reader."""
+
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+SCORES: dict[str, Definition] = {
+    "shapes": Definition(
+        "fidelity",
+        "Column shapes",
+        "higher",
+        "SDMetrics Column Shapes: 1 - KS distance (numbers) or 1 - total variation (categories), by column",
+        "every dependence between columns: independently drawn columns score just as well",
+    ),
+    "trends": Definition(
+        "fidelity",
+        "Pair trends",
+        "higher",
+        "SDMetrics Column Pair Trends: 1 - |difference of correlations| / 2, or 1 - total variation, mean over "
+        "the pairs whose correlation exceeds .5 or whose Cramer's V exceeds .3 in the real table",
+        "weakly dependent pairs; dependence of three columns and more",
+    ),
+    "trends_all": Definition(
+        "fidelity",
+        "Pair trends, all pairs",
+        "higher",
+        "the same over all pairs, as SDMetrics did before it left out pairs that hardly depend on each other",
+        "pairs of independent columns score high by themselves; three columns and more",
+    ),
+    "marginals_1": Definition(
+        "fidelity",
+        "1-way marginals",
+        "higher",
+        "1 - total variation over deciles or the ten commonest values, mean over the columns",
+        "anything finer than a tenth of the table, every dependence between columns",
+    ),
+    "marginals_2": Definition(
+        "fidelity",
+        "2-way marginals",
+        "higher",
+        "the same for every pair of columns",
+        "anything finer than a tenth of the table, three columns and more",
+    ),
+    "marginals_3": Definition(
+        "fidelity",
+        "3-way marginals",
+        "higher",
+        "the same for every triple of columns, or a stated sample of them",
+        "anything finer than a tenth of the table, four columns and more",
+    ),
+    "spikes": Definition(
+        "fidelity",
+        "Spike error",
+        "lower",
+        "total variation over the repeated values (1 % of train or more) of each number column, mean",
+        "values between the spikes, every dependence between columns",
+    ),
+    "missing": Definition(
+        "fidelity",
+        "Missing share error",
+        "lower",
+        "largest difference of a column's share of missing cells",
+        "which rows have them",
+    ),
+    "c2st": Definition(
+        "detection",
+        "Boosted trees, AUC",
+        "near",
+        "gradient boosting tells unseen real rows (test) from as many synthetic rows, 5 folds; 0.5: cannot tell",
+        "copies of training rows look real",
+        reference=0.5,
+    ),
+    "c2st_logistic": Definition(
+        "detection",
+        "Logistic regression, AUC",
+        "near",
+        "the same with logistic regression",
+        "every dependence between columns; copies of training rows",
+        reference=0.5,
+    ),
+    "utility_accuracy": Definition(
+        "utility",
+        "Accuracy",
+        "higher",
+        "gradient boosting trained on synthetic rows, judged on test rows",
+        "rare classes",
+    ),
+    "utility_f1": Definition(
+        "utility",
+        "F1",
+        "higher",
+        "the same: F1 of the rarer class (mean over the classes if there are more than two)",
+    ),
+    "utility_auc": Definition(
+        "utility",
+        "AUC",
+        "higher",
+        "the same: area under the ROC curve (mean over one class against the rest)",
+    ),
+    "utility_r2": Definition(
+        "utility",
+        "R2",
+        "higher",
+        "gradient boosting trained on synthetic rows, judged on test rows: share of the variance explained",
+    ),
+    "utility_mae": Definition(
+        "utility",
+        "Mean absolute error",
+        "lower",
+        "the same: mean absolute error, in the target's unit",
+    ),
+    "copies": Definition(
+        "privacy",
+        "Exact copies",
+        "lower",
+        "share of synthetic rows that equal a training row in every column; held-out rows show what is natural",
+        "near copies",
+    ),
+    "near_copies": Definition(
+        "privacy",
+        "Near copies",
+        "lower",
+        "share of rows closer to a training row than 99 % of the held-out rows are; 0.01 is natural",
+        "which rows they are",
+    ),
+    "dcr_share": Definition(
+        "privacy",
+        "Closest-record share",
+        "near",
+        "share of synthetic rows closer to a training row than to any of as many test rows; 0.5: no closer",
+        "copies of single rare rows",
+        reference=0.5,
+    ),
+    "nndr": Definition(
+        "privacy",
+        "Nearest-neighbour ratio",
+        "higher",
+        "median of distance to the nearest / to the second nearest training row; copies give 0",
+        "copies of rows that stand in a crowd",
+    ),
+    "membership": Definition(
+        "privacy",
+        "Membership inference, AUC",
+        "near",
+        "guessing from the distance to the nearest synthetic row who was in train; 0.5: no better than a coin",
+        "an attacker who has the model, or knows more than the table",
+        reference=0.5,
+    ),
+}
