@@ -1,0 +1,1 @@
+"""Decoding: a trained model's weights and a request become rows."""

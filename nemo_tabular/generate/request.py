@@ -1,0 +1,62 @@
+"""What is wanted comes in: how many rows, from which seed, given what, how bold; a checked, frozen request
+leaves. Nothing in it depends on the model, so one request can be put to several."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import GenerationError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a code is drawn from its slot's distribution; the defaults draw from the model as it is."""
+
+    temperature: float = 1.0
+    """Logits are divided by it: below 1 the likely becomes likelier."""
+    top_k: int = 0
+    """Draw among the k most probable codes of each slot; 0: among all."""
+    top_p: float = 1.0
+    """Draw among the fewest codes of each slot that hold this probability together; 1: among all."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise GenerationError(
+                f"temperature is {self.temperature}, expected above 0; top_k=1 takes the most probable code"
+            )
+        if self.top_k < 0:
+            raise GenerationError(f"top_k is {self.top_k}, expected 0 (all codes) or more")
+        if not 0 < self.top_p <= 1:
+            raise GenerationError(f"top_p is {self.top_p}, expected above 0 and at most 1 (all codes)")
+
+    @property
+    def plain(self) -> bool:
+        """Whether codes are drawn from the model's own distribution."""
+        return self == Sampling()
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """`rows` rows, numbered from `first_row`; row i depends on (seed, i) and on what is asked of row i,
+    only."""
+
+    rows: int
+    seed: int = 0
+    first_row: int = 0
+    """Number of the first row: a stopped generation of n rows goes on with first_row=n."""
+    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Values of leading columns: lists of one value for all rows, or of one value a row (begun again at the
+    end)."""
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "seed", "first_row"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+                raise GenerationError(f"{name} is {value!r}, expected a whole number of at least 0")
+        lengths = {name: len(values) for name, values in self.given.items()}
+        if len(set(lengths.values())) > 1:
+            raise GenerationError(f"given columns differ in their number of values: {lengths}")
+        if 0 in lengths.values():
+            raise GenerationError(f"given: column {next(iter(lengths))!r} has no value")

@@ -1,0 +1,143 @@
+"""A model's weights and a seed come in; codes of rows leave: row i depends on (seed, i) only.
+Each distinct prefix of a tile of rows is computed once, and every row draws from it with its own uniform
+numbers.
+
+Two decoders do the work, each exact at every split into batches and tiles: compiled C on CPUs (kernel.py),
+torch operations elsewhere (levels.py). Their numbers differ in the last bits, so `backend` belongs in a
+manifest.
+
+Shapes: N rows, S slots in the model's order, G slots given, V ids.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from ..errors import GenerationError
+from ..models.weights import DecoderWeights
+from .levels import Draw, LevelDecoder
+from .request import Sampling
+
+log = logging.getLogger(__name__)
+
+BACKENDS = ("auto", "compiled", "torch")
+
+
+class RowDecoder:
+    """Draws rows from a model. `dtype`: of the network's arithmetic; the output layer and the draws are exact
+    in both.
+
+    `share=False` computes every row on its own (the same rows, slower): for tests. `tile`: rows decoded at a
+    time.
+    """
+
+    def __init__(
+        self,
+        weights: DecoderWeights,
+        dtype: torch.dtype = torch.float32,
+        *,
+        device: torch.device | str = "cpu",
+        backend: str = "auto",
+        share: bool = True,
+        tile: int | None = None,
+    ) -> None:
+        if backend not in BACKENDS:
+            raise GenerationError(f"backend is {backend!r}, expected one of {BACKENDS}")
+        if weights.histories:
+            raise GenerationError("this model makes documents of many rows: decode it with DocumentDecoder")
+        self.weights = weights
+        self._bias_V = weights.bias.detach().float().cpu().numpy()
+        self._decoder = LevelDecoder(weights, dtype, torch.device(device), share)
+        self.backend = "torch"
+        self.tile = tile or self._decoder.tile
+
+    @property
+    def nodes(self) -> int:
+        """Prefixes computed so far: over the rows made, what one row costs, of at most S."""
+        return self._decoder.nodes
+
+    def sample(
+        self,
+        rows: int,
+        seed: int,
+        first_row: int = 0,
+        given: np.ndarray | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        allowed: Sequence[np.ndarray | None] | None = None,
+    ) -> np.ndarray:
+        """Codes of rows first_row, ..., first_row + rows - 1: uint16 or int32 of shape (rows, slots).
+
+        `given`: codes of the leading slots, int (G,) for all rows, or (n, G): row i takes line i % n.
+        `allowed`: for each slot a bool array of its codes, or None for all. Raises GenerationError for codes
+        that are not the slot's.
+        """
+        out = np.empty((rows, self.weights.slots), self.dtype)
+        at = 0
+        for tile in self.tiles(rows, seed, first_row, given, Sampling(temperature, top_k, top_p), allowed):
+            out[at : at + len(tile)] = tile
+            at += len(tile)
+        return out
+
+    def tiles(
+        self,
+        rows: int,
+        seed: int,
+        first_row: int = 0,
+        given: np.ndarray | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+        allowed: Sequence[np.ndarray | None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """As `sample`, a tile at a time: memory does not grow with the rows."""
+        lead = self._given(given)
+        bias = self._bias(allowed, lead.shape[1])
+        for start in range(0, rows, self.tile):
+            draw = Draw(seed, first_row + start, sampling, lead, bias)
+            yield self._decoder.sample(min(self.tile, rows - start), draw).astype(self.dtype, copy=False)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the codes: uint16 where they fit, else int32."""
+        return np.dtype(np.uint16 if max(self.weights.sizes) <= 1 << 16 else np.int32)
+
+    def _given(self, given: np.ndarray | None) -> np.ndarray:
+        """int32 (n, G), checked."""
+        lead = np.zeros((1, 0), np.int32) if given is None else np.atleast_2d(np.asarray(given))
+        slots = self.weights.slots
+        if lead.ndim != 2 or lead.shape[0] == 0 or lead.shape[1] > slots:
+            raise GenerationError(
+                f"given codes have shape {lead.shape}, expected (rows, at most {slots} leading slots)"
+            )
+        size_G = np.array(self.weights.sizes[: lead.shape[1]], dtype=np.int64)
+        bad = (lead < 0) | (lead >= size_G)
+        if bad.any():
+            row, slot = (int(x) for x in np.argwhere(bad)[0])
+            raise GenerationError(
+                f"given row {row}: code {lead[row, slot]} at slot {slot}, "
+                f"whose codes are 0 to {size_G[slot] - 1}"
+            )
+        return np.ascontiguousarray(lead, dtype=np.int32)
+
+    def _bias(self, allowed: Sequence[np.ndarray | None] | None, given_slots: int) -> np.ndarray:
+        """The output layer's bias with minus infinity at codes that are not allowed."""
+        bias_V = self._bias_V.copy()
+        if allowed is None:
+            return bias_V
+        if len(allowed) != self.weights.slots:
+            raise GenerationError(f"allowed names {len(allowed)} slots, expected {self.weights.slots}")
+        for slot, mask in enumerate(allowed):
+            if mask is None:
+                continue
+            size = self.weights.sizes[slot]
+            if np.shape(mask) != (size,):
+                raise GenerationError(
+                    f"allowed codes of slot {slot} have shape {np.shape(mask)}, expected ({size},)"
+                )
+            if slot >= given_slots and not np.any(mask):
+                raise GenerationError(f"slot {slot}: no code is allowed")
+            start = self.weights.offsets[slot]
+            bias_V[start : start + size][~np.asarray(mask, dtype=bool)] = -np.inf
+        return bias_V
