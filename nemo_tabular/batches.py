@@ -1,0 +1,254 @@
+"""Row and document views of a token store come in; tensors of column-local codes leave, batch after batch.
+The order depends on (seed, step) alone: not on ranks, workers or how often the run was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from nemo_tabular.errors import ConfigError
+from nemo_tabular.store import Documents, Windows
+from nemo_tabular.tokenizer import PAD, TableTokenizer
+
+# B rows or windows of a batch, R rows of the longest window, S slots of a row
+
+TABLE_ITEMS = 1 << 16  # up to here a permutation is an exactly uniform shuffle, held as a table of 256 kB
+MIX_CHUNK = 1 << 17  # small enough for a cache, large enough that the cycle walk's short tails cost little
+ROUNDS = 5
+
+
+class Permutation:
+    """A pseudo-random bijection of 0..n-1, fixed by n and the seed, in memory that does not grow with n.
+
+    Up to 65,536 items: a table, shuffled uniformly. Above: rounds of (add a key, multiply by an odd number,
+    fold the high half into the low one), each a bijection of k-bit integers, and cycle walking (Black and
+    Rogaway 2002) from 2**k down to n.
+    """
+
+    def __init__(self, n: int, seed: int | tuple[int, ...]) -> None:
+        if n < 1:
+            raise ConfigError(f"a permutation of {n} items: there is nothing to shuffle")
+        self.n = n
+        parts = (seed,) if isinstance(seed, int) else seed
+        bits = np.random.Philox(np.random.SeedSequence([part & 0xFFFFFFFFFFFFFFFF for part in parts]))
+        self._table = None
+        if n <= TABLE_ITEMS:
+            self._table = np.random.Generator(bits).permutation(np.arange(n, dtype=np.uint32))
+            return
+        self._bits = (n - 1).bit_length()
+        self._dtype: type = np.uint32 if self._bits <= 32 else np.uint64
+        raw = bits.random_raw(2 * ROUNDS)
+        self._mask = self._dtype((1 << self._bits) - 1)
+        self._add = raw[:ROUNDS].astype(self._dtype)
+        self._multiply = raw[ROUNDS:].astype(self._dtype) | self._dtype(1)
+        # Half the bits or more: the well mixed high bits reach all of the badly mixed low ones.
+        self._fold = self._dtype((self._bits + 1) // 2)
+
+    def __call__(self, items: np.ndarray) -> np.ndarray:
+        """int64 images of int64 items of any shape, each in 0..n-1."""
+        items = np.asarray(items)
+        if self._table is not None:
+            return self._table[items].astype(np.int64)
+        flat, out = items.reshape(-1), np.empty(items.size, np.int64)
+        for start in range(0, flat.size, MIX_CHUNK):
+            values = self._mix(flat[start : start + MIX_CHUNK].astype(self._dtype))
+            # Whatever lands outside walks on along its cycle, which leads back inside.
+            outside = np.flatnonzero(values >= self.n)
+            while outside.size:
+                walked = self._mix(values[outside])
+                values[outside] = walked
+                outside = outside[walked >= self.n]
+            out[start : start + MIX_CHUNK] = values
+        return out.reshape(items.shape)
+
+    def _mix(self, values: np.ndarray) -> np.ndarray:
+        high = np.empty_like(values)
+        for add, multiply in zip(self._add, self._multiply, strict=True):
+            values += add
+            values *= multiply
+            values &= self._mask
+            np.right_shift(values, self._fold, out=high)
+            values ^= high
+        return values
+
+
+@lru_cache(maxsize=4)
+def _epoch(n: int, seed: int, epoch: int) -> Permutation:
+    return Permutation(n, (seed, epoch))
+
+
+class Shuffle:
+    """Endless item numbers: each item once an epoch, in an order of its own; batches cross epoch borders."""
+
+    def __init__(self, num_items: int, seed: int, global_batch_size: int) -> None:
+        if global_batch_size < 1:
+            raise ConfigError(f"global_batch_size {global_batch_size}: it must be at least 1")
+        if num_items < 1:
+            raise ConfigError("the split is empty: give it a share in prepare's splits, or more rows")
+        self.num_items, self.seed, self.global_batch_size = num_items, seed, global_batch_size
+        self.position = 0
+        """Items given so far by `next_batch`."""
+
+    def take(self, position: int, count: int) -> np.ndarray:
+        """int64 item numbers at positions position .. position+count-1 of the endless order."""
+        out = np.empty(count, np.int64)
+        done = 0
+        while done < count:
+            epoch, start = divmod(position + done, self.num_items)
+            n = min(count - done, self.num_items - start)
+            out[done : done + n] = _epoch(self.num_items, self.seed, epoch)(np.arange(start, start + n))
+            done += n
+        return out
+
+    def at(self, step: int, rank: int = 0, ranks: int = 1) -> np.ndarray:
+        """int64 item numbers of a rank's slice of global batch `step` (from 0); stateless."""
+        first, count = self.share(rank, ranks)
+        return self.take(step * self.global_batch_size + first, count)
+
+    def share(self, rank: int, ranks: int) -> tuple[int, int]:
+        """First item and number of items of a data-parallel rank's slice of a global batch."""
+        if self.global_batch_size % ranks:
+            raise ConfigError(
+                f"global_batch_size {self.global_batch_size} is no multiple of the {ranks} data ranks"
+            )
+        size = self.global_batch_size // ranks
+        return rank * size, size
+
+    def next_batch(self, rank: int = 0, ranks: int = 1) -> np.ndarray:
+        """The rank's slice of the next global batch; moves the position on by a whole global batch."""
+        first, count = self.share(rank, ranks)
+        items = self.take(self.position + first, count)
+        self.position += self.global_batch_size
+        return items
+
+    @property
+    def epoch(self) -> float:
+        """Epochs given so far."""
+        return self.position / self.num_items
+
+    def state_dict(self) -> dict[str, int]:
+        """The position, and what it is a position in."""
+        return {"position": self.position, "seed": self.seed, "num_items": self.num_items}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken, at any batch size. Raises ConfigError for other data."""
+        for name in ("seed", "num_items"):
+            if state[name] != getattr(self, name):
+                raise ConfigError(
+                    f"the data's position was saved with {name} {state[name]}, now {getattr(self, name)}: "
+                    "resume with the same store and seed, or start a new run"
+                )
+        self.position = int(state["position"])
+
+
+class RowBatches(Shuffle):
+    """Batches of single rows, as codes in the model's order of slots."""
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        tokenizer: TableTokenizer,
+        seed: int,
+        global_batch_size: int,
+        slot_order: np.ndarray | None = None,
+    ) -> None:
+        """`rows`: `TokenStore.rows(split)`; `slot_order`: the table's slot at each place of the model's."""
+        super().__init__(len(rows), seed, global_batch_size)
+        self.rows = rows
+        self.slot_order = np.arange(tokenizer.num_slots) if slot_order is None else np.asarray(slot_order)
+        self._offsets = tokenizer.slot_offsets[self.slot_order]
+
+    def codes(self, items: np.ndarray) -> torch.Tensor:
+        """Column-local codes of the rows, int64 [S, B], contiguous, slots in the model's order."""
+        ids_BS = np.take(self.rows, items, axis=0)
+        out_SB = np.empty((len(self.slot_order), len(items)), np.int64)
+        np.subtract(ids_BS.T[self.slot_order], self._offsets[:, None], out=out_SB, dtype=np.int64)
+        return torch.from_numpy(out_SB)
+
+    def next_codes(self, rank: int = 0, ranks: int = 1) -> torch.Tensor:
+        """Codes of the rank's slice of the next global batch."""
+        return self.codes(self.next_batch(rank, ranks))
+
+    def once(self, batch_size: int) -> Iterator[torch.Tensor]:
+        """All rows once, in the store's order, for validation; the last batch may be short."""
+        for start in range(0, len(self.rows), batch_size):
+            yield self.codes(np.arange(start, min(start + batch_size, len(self.rows))))
+
+
+@dataclass(frozen=True)
+class DocumentBatch:
+    """Windows of documents, padded to the longest one of the batch."""
+
+    codes: torch.Tensor
+    """int64 [R, S, B]: column-local codes, slots in the model's order; 0 in rows that are padding."""
+    ids: torch.Tensor
+    """int64 [R, S, B]: the same as ids; PAD in rows that are padding."""
+    lengths: torch.Tensor
+    """int64 [B]: real rows of each window."""
+    scored: torch.Tensor
+    """bool [R, B]: rows that count in the loss: no padding, no context that an earlier window has scored."""
+    begins: torch.Tensor
+    """bool [B]: the window begins its document, so P(first slot | BOS) is trained here and nowhere else."""
+    ends: torch.Tensor
+    """bool [B]: the document ends with the window, so EOD is trained after its last row."""
+
+
+class DocumentBatches(Shuffle):
+    """Batches of windows of documents; each row is scored once an epoch."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        tokenizer: TableTokenizer,
+        seed: int,
+        global_batch_size: int,
+        *,
+        max_rows: int,
+        stride: int | None = None,
+        slot_order: np.ndarray | None = None,
+    ) -> None:
+        """`documents`: `TokenStore.documents(split)`; `max_rows`, `stride`: see `Documents.windows`."""
+        self.documents = documents
+        self.windows: Windows = documents.windows(max_rows, stride)
+        super().__init__(len(self.windows), seed, global_batch_size)
+        self.slot_order = np.arange(tokenizer.num_slots) if slot_order is None else np.asarray(slot_order)
+        self._offsets = tokenizer.slot_offsets[self.slot_order]
+
+    def batch(self, items: np.ndarray) -> DocumentBatch:
+        """The windows `items`, padded to the longest of them."""
+        windows, documents = self.windows, self.documents
+        rows_B, context_B = windows.rows[items], windows.context[items]
+        longest = int(rows_B.max())
+        row_RB = np.arange(longest)[:, None]
+        real_RB = row_RB < rows_B
+        first_B = (
+            documents.starts[windows.document[items]] + 1 + windows.first_row[items] * documents.num_slots
+        )
+        # Padding reads the window's first row and is overwritten: one gather, no loop over windows.
+        start_RB = first_B + np.where(real_RB, row_RB, 0) * documents.num_slots
+        ids_RSB = np.take(documents.tokens, start_RB[:, None, :] + self.slot_order[:, None]).astype(np.int64)
+        codes_RSB = np.where(real_RB[:, None, :], ids_RSB - self._offsets[:, None], 0)
+        ids_RSB = np.where(real_RB[:, None, :], ids_RSB, PAD)
+        return DocumentBatch(
+            codes=torch.from_numpy(codes_RSB),
+            ids=torch.from_numpy(ids_RSB),
+            lengths=torch.from_numpy(rows_B),
+            scored=torch.from_numpy(real_RB & (row_RB >= context_B)),
+            begins=torch.from_numpy(windows.first_row[items] == 0),
+            ends=torch.from_numpy(windows.last[items]),
+        )
+
+    def next_documents(self, rank: int = 0, ranks: int = 1) -> DocumentBatch:
+        """The rank's slice of the next global batch."""
+        return self.batch(self.next_batch(rank, ranks))
+
+    def once(self, batch_size: int) -> Iterator[DocumentBatch]:
+        """All windows once, in the store's order, for validation; the last batch may be short."""
+        for start in range(0, len(self.windows), batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, len(self.windows))))
