@@ -13,10 +13,10 @@ MAX_LEVELS = 100
 
 
 def association_matrices(real: CodedTable, synthetic: CodedTable) -> dict[str, object]:
-    """{"columns": names, "real": (K, K), "synthetic": (K, K)}, in [-1, 1]; NaN for a constant.
+    """{"columns": names, "real": (K, K), "synthetic": (K, K)}, in [-1, 1]; NaN where constant.
 
     Two numbers: Spearman's rank correlation, with its sign. A number and a category: the correlation ratio of
-    the ranks (eta). Two categories: Cramer's V, bias-corrected (Bergsma 2013). Rows with a missing cell in the
+    the ranks. Two categories: Cramer's V, bias-corrected (Bergsma 2013). Rows with a missing cell in the
     pair are left out.
     """
     names = [c.name for c in real.columns]
@@ -67,13 +67,19 @@ def _pair(one: np.ndarray, one_discrete: bool, two: np.ndarray, two_discrete: bo
 
 
 def _correlation_ratio(codes: np.ndarray, numbers: np.ndarray) -> float:
-    """Root of the share of the numbers' variance that the category explains."""
+    """Root of the share of the numbers' variance that the category explains, less what chance would explain.
+
+    Without that correction (epsilon squared, Kelley 1935) a long category seems to explain something.
+    """
     groups = codes.astype(np.int64)
     counts = np.bincount(groups)
+    counts, total, levels = counts[counts > 0], len(codes), int((counts > 0).sum())
+    if total <= levels:
+        return float("nan")
     centred = numbers - numbers.mean()
-    sums = np.bincount(groups, weights=centred)
-    between = (sums[counts > 0] ** 2 / counts[counts > 0]).sum()
-    return float(np.sqrt(between / (centred**2).sum()))
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=centred)
+    eta2 = (sums**2 / counts).sum() / (centred**2).sum()
+    return float(np.sqrt(max(0.0, 1 - (1 - eta2) * (total - 1) / (total - levels))))
 
 
 def _cramers_v(one: np.ndarray, two: np.ndarray) -> float:

@@ -178,7 +178,7 @@ def spikes_of(values: np.ndarray) -> np.ndarray:
 
 
 def spike_errors(real: CodedTable, synthetic: CodedTable) -> dict[str, float]:
-    """Total variation over {each spike, everything else} by number column; columns without spikes stay out."""
+    """Total variation over {each spike, everything else} by number column; those without spikes stay out."""
     errors = {}
     for column in real.columns:
         if column.kind not in ("number", "date"):

@@ -167,7 +167,7 @@ def _coordinate(table: CodedTable, name: str, scale: CodedTable) -> np.ndarray:
 
 
 def _search_vectors(table: CodedTable, scale: CodedTable) -> np.ndarray:
-    """float32 (R, features) whose Euclidean distances are those of `_nearest`, nearly so for long categories."""
+    """float32 (R, features) whose Euclidean distances are those of `_nearest`, nearly for long categories."""
     parts = []
     for k, column in enumerate(table.columns):
         values = _coordinate(table, column.name, scale)

@@ -97,9 +97,8 @@ class Report:
 
     def __str__(self) -> str:
         t = self.tables
-        lines = [
-            f"{t.synthetic.rows:,} synthetic rows against {t.train.rows:,} training and {t.test.rows:,} test rows"
-        ]
+        real = f"{t.train.rows:,} training and {t.test.rows:,} test rows"
+        lines = [f"{t.synthetic.rows:,} synthetic rows against {real}"]
         width = max([len(SCORES[n].title) for n in self.measured] or [0])
         lines.append(f"{'':{width}}   synthetic            95 %   real rows  {'floor':>10}")
         area = ""

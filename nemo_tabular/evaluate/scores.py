@@ -57,7 +57,7 @@ SCORES: dict[str, Definition] = {
         "fidelity",
         "Pair trends",
         "higher",
-        "SDMetrics Column Pair Trends: 1 - |difference of correlations| / 2, or 1 - total variation, mean over "
+        "SDMetrics Column Pair Trends: 1 - |difference of correlations| / 2, or 1 - total variation, mean of "
         "the pairs whose correlation exceeds .5 or whose Cramer's V exceeds .3 in the real table",
         "weakly dependent pairs; dependence of three columns and more",
     ),
@@ -107,7 +107,7 @@ SCORES: dict[str, Definition] = {
         "detection",
         "Boosted trees, AUC",
         "near",
-        "gradient boosting tells unseen real rows (test) from as many synthetic rows, 5 folds; 0.5: cannot tell",
+        "gradient boosting tells unseen real rows (test) from as many synthetic ones; 0.5: it cannot",
         "copies of training rows look real",
         reference=0.5,
     ),
@@ -154,7 +154,7 @@ SCORES: dict[str, Definition] = {
         "privacy",
         "Exact copies",
         "lower",
-        "share of synthetic rows that equal a training row in every column; held-out rows show what is natural",
+        "share of synthetic rows that equal a training row in every column; held-out rows: what is natural",
         "near copies",
     ),
     "near_copies": Definition(
@@ -183,7 +183,7 @@ SCORES: dict[str, Definition] = {
         "privacy",
         "Membership inference, AUC",
         "near",
-        "guessing from the distance to the nearest synthetic row who was in train; 0.5: no better than a coin",
+        "guessing from the distance to the nearest synthetic row who was in train; 0.5: a coin",
         "an attacker who has the model, or knows more than the table",
         reference=0.5,
     ),
