@@ -13,8 +13,6 @@ Shapes: N rows of the tile, U nodes of a level, M nodes of a chunk, T slots so f
 slot in hand.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,25 +20,13 @@ from torch.nn import functional
 
 from ..errors import GenerationError
 from ..models.weights import DecoderWeights
+from .constraints import NOT_FINITE, Draw
 from .request import Sampling
 from .uniforms import row_states, uniforms
 
 CHUNK = 512  # a chunk's activations fit a core's second-level cache at 64 wide
 CUDA_CHUNK = 16_384  # enough rows to fill a GPU
 HEAD_CELLS = 1 << 21  # logits at a time: 16 MB as float64
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What to draw: rows first_row ... of a seed, with their given leading codes and the slots' biases."""
-
-    seed: int
-    first_row: int
-    sampling: Sampling
-    given: np.ndarray
-    """int32 (G, slots given): row i takes given[i % G]; G = 1 for the same in all rows."""
-    bias: np.ndarray
-    """float32 (V,): the output layer's, minus infinity for codes that are not allowed."""
 
 
 class LevelDecoder:
@@ -213,7 +199,5 @@ def invert(cdf_NC: Tensor, uniform_N: Tensor) -> Tensor:
     """The first code whose cumulative probability exceeds the uniform's share: never one of probability 0."""
     total_N1 = cdf_NC[:, -1:]
     if not bool(torch.isfinite(total_N1).all()):
-        raise GenerationError(
-            "the model's probabilities are not finite: did its training diverge? Take another checkpoint"
-        )
+        raise GenerationError(NOT_FINITE)
     return torch.searchsorted(cdf_NC.contiguous(), uniform_N.unsqueeze(1) * total_N1, right=True).squeeze(1)

@@ -9,7 +9,6 @@ manifest.
 Shapes: N rows, S slots in the model's order, G slots given, V ids.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,11 +16,13 @@ import torch
 
 from ..errors import GenerationError
 from ..models.weights import DecoderWeights
-from .levels import Draw, LevelDecoder
+from .compiled import CompiledDecoder
+from .constraints import Draw, leading_codes, masked_bias
+from .kernel import library
+from .levels import LevelDecoder
 from .request import Sampling
 
-log = logging.getLogger(__name__)
-
+WIDE = 256  # hidden size from which torch decodes bf16 faster
 BACKENDS = ("auto", "compiled", "torch")
 
 
@@ -49,8 +50,8 @@ class RowDecoder:
             raise GenerationError("this model makes documents of many rows: decode it with DocumentDecoder")
         self.weights = weights
         self._bias_V = weights.bias.detach().float().cpu().numpy()
-        self._decoder = LevelDecoder(weights, dtype, torch.device(device), share)
-        self.backend = "torch"
+        self._decoder = _decoder(weights, dtype, torch.device(device), backend, share)
+        self.backend = "torch" if isinstance(self._decoder, LevelDecoder) else "compiled"
         self.tile = tile or self._decoder.tile
 
     @property
@@ -92,8 +93,8 @@ class RowDecoder:
         allowed: Sequence[np.ndarray | None] | None = None,
     ) -> Iterator[np.ndarray]:
         """As `sample`, a tile at a time: memory does not grow with the rows."""
-        lead = self._given(given)
-        bias = self._bias(allowed, lead.shape[1])
+        lead = leading_codes(given, self.weights.sizes)
+        bias = masked_bias(self._bias_V, allowed, self.weights.sizes, lead.shape[1])
         for start in range(0, rows, self.tile):
             draw = Draw(seed, first_row + start, sampling, lead, bias)
             yield self._decoder.sample(min(self.tile, rows - start), draw).astype(self.dtype, copy=False)
@@ -103,41 +104,19 @@ class RowDecoder:
         """Of the codes: uint16 where they fit, else int32."""
         return np.dtype(np.uint16 if max(self.weights.sizes) <= 1 << 16 else np.int32)
 
-    def _given(self, given: np.ndarray | None) -> np.ndarray:
-        """int32 (n, G), checked."""
-        lead = np.zeros((1, 0), np.int32) if given is None else np.atleast_2d(np.asarray(given))
-        slots = self.weights.slots
-        if lead.ndim != 2 or lead.shape[0] == 0 or lead.shape[1] > slots:
-            raise GenerationError(
-                f"given codes have shape {lead.shape}, expected (rows, at most {slots} leading slots)"
-            )
-        size_G = np.array(self.weights.sizes[: lead.shape[1]], dtype=np.int64)
-        bad = (lead < 0) | (lead >= size_G)
-        if bad.any():
-            row, slot = (int(x) for x in np.argwhere(bad)[0])
-            raise GenerationError(
-                f"given row {row}: code {lead[row, slot]} at slot {slot}, "
-                f"whose codes are 0 to {size_G[slot] - 1}"
-            )
-        return np.ascontiguousarray(lead, dtype=np.int32)
 
-    def _bias(self, allowed: Sequence[np.ndarray | None] | None, given_slots: int) -> np.ndarray:
-        """The output layer's bias with minus infinity at codes that are not allowed."""
-        bias_V = self._bias_V.copy()
-        if allowed is None:
-            return bias_V
-        if len(allowed) != self.weights.slots:
-            raise GenerationError(f"allowed names {len(allowed)} slots, expected {self.weights.slots}")
-        for slot, mask in enumerate(allowed):
-            if mask is None:
-                continue
-            size = self.weights.sizes[slot]
-            if np.shape(mask) != (size,):
-                raise GenerationError(
-                    f"allowed codes of slot {slot} have shape {np.shape(mask)}, expected ({size},)"
-                )
-            if slot >= given_slots and not np.any(mask):
-                raise GenerationError(f"slot {slot}: no code is allowed")
-            start = self.weights.offsets[slot]
-            bias_V[start : start + size][~np.asarray(mask, dtype=bool)] = -np.inf
-        return bias_V
+def _decoder(
+    weights: DecoderWeights, dtype: torch.dtype, device: torch.device, backend: str, share: bool
+) -> LevelDecoder | CompiledDecoder:
+    """The compiled one on CPUs where there is a compiler, except where bf16 products are faster than its
+    fp32."""
+    wide = dtype != torch.float32 and weights.hidden >= WIDE
+    wanted = backend == "compiled" or (backend == "auto" and device.type == "cpu" and not wide)
+    found = library() if wanted else None
+    if found is not None:
+        return CompiledDecoder(found, weights, dtype, share)
+    if backend == "compiled":
+        raise GenerationError(
+            "the compiled decoder is not to be had here (the log says why): take backend='auto'"
+        )
+    return LevelDecoder(weights, dtype, device, share)

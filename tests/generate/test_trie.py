@@ -21,7 +21,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=["torch"])
+@pytest.fixture(params=["compiled", "torch"])
 def backend(request):
     return request.param
 
@@ -54,7 +54,7 @@ def test_same_rows_at_every_split_with_and_without_sharing(backend, dtype):
     assert (whole != np.concatenate(split)).any(1).sum() == 0
     alone = RowDecoder(weights, dtype, backend=backend, share=False)
     assert (whole != alone.sample(20_000, 7)).any(1).sum() == 0
-    assert alone.nodes == 20_000 * weights.slots > 1.5 * pieces.nodes
+    assert alone.nodes >= 20_000 * (weights.slots - 1) > 1.5 * pieces.nodes
 
 
 def test_seeds_and_rows_differ(backend):
