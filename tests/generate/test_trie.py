@@ -154,7 +154,7 @@ def test_nodes_count_shared_prefixes_once(backend):
         ({"top_p": 0.0}, r"top_p is 0.0"),
         ({"top_k": -1}, r"top_k is -1"),
         ({"allowed": [np.zeros(3, bool), None, None, None]}, r"slot 0: no code is allowed"),
-        ({"allowed": [None, np.zeros(3, bool), None, None]}, r"slot 1 have shape \(3,\), expected \(4,\)"),
+        ({"allowed": [None, np.zeros(3, bool), None, None]}, r"slot 1: shape \(3,\), expected \(4,\)"),
         ({"allowed": [None]}, r"names 1 slots, expected 4"),
     ],
 )
