@@ -1,16 +1,22 @@
 """A column of a table enters; its integer codes, slot by slot, leave: one file for each way of writing values as tokens."""
 
 from nemo_tabular.codecs.base import CODECS, Codec, Slot, codec_from_json, fit_codec
+from nemo_tabular.codecs.calendar import CalendarCodec
 from nemo_tabular.codecs.category import CategoryCodec
 from nemo_tabular.codecs.digits import DigitsCodec
+from nemo_tabular.codecs.epoch import EpochCodec
+from nemo_tabular.codecs.text import TextCodec
 from nemo_tabular.codecs.values import ValuesCodec
 
 __all__ = [
     "CODECS",
+    "CalendarCodec",
     "CategoryCodec",
     "Codec",
     "DigitsCodec",
+    "EpochCodec",
     "Slot",
+    "TextCodec",
     "ValuesCodec",
     "codec_from_json",
     "fit_codec",

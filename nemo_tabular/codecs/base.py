@@ -112,11 +112,12 @@ class Codec(ABC):
         try:
             for start in range(0, len(array), CHUNK_ROWS):
                 self._encode(array.slice(start, CHUNK_ROWS), codes[start : start + CHUNK_ROWS], unseen)
-        except CodecError:
-            # Once more in one piece, so that the shares in the message are those of the whole column.
-            self._encode(array, codes, unseen)
-            raise
-        return codes
+            return codes
+        except CodecError as error:
+            refused = error
+        # Once more in one piece, so that the shares in the message are those of the whole column.
+        self._encode(array, codes, unseen)
+        raise refused
 
     def decode(self, codes: np.ndarray) -> pa.Array:
         """The Arrow array, of type `self.type` exactly, that codes of shape (rows, slots) stand for."""

@@ -119,6 +119,10 @@ def _numbers(column: Column, options: dict[str, Any], profile: ColumnProfile) ->
         raise CodecError(f"column {column.name!r}: decimals beyond 63 bits at scale {kind.scale}; set codec: text")
     complete = len(profile.sample) == profile.rows
     finite = np.sort(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
+    if len(finite):
+        low, high = min(low, finite[0].item()), max(high, finite[-1].item())
+    if not complete and getattr(kind, "unit", None) == "ns" and (finite % 1000).any():
+        high += 999  # Python's times end at the microsecond, and so may the profile's maximum
     decimals = options.get("decimals", profile.decimals)
     return _widened(_Numbers(column, options, kind, finite, low, high, complete, decimals))
 
@@ -223,7 +227,8 @@ def _grid(data: _Numbers) -> Grid:
     if not span:
         return FloatGrid(low, high, 1.0, 0, transform)
     last = max(1, int(np.ceil(span / step)))
-    return FloatGrid(low, high, step, last, transform)
+    # A curved map may have no inverse beyond the maximum, so there the last position is the maximum.
+    return FloatGrid(low, high, step if transform.linear else span / last, last, transform)
 
 
 def _float_transform(data: _Numbers, low: float, high: float) -> Transform:

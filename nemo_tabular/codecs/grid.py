@@ -151,6 +151,7 @@ class FloatGrid:
         position = (self.transform.forward(values.astype(np.float64)) - self.origin) / self.step
         around = [np.clip(np.rint(position) + d, 0, self.last) * self.step + self.origin for d in (-0.5, 0.5)]
         low, high = (self.transform.inverse(t) for t in around)
+        high = np.where(np.rint(position) >= self.last, self.maximum, high)
         # The decoded value lies in the cell, so the cell's width bounds the error of a curved transform.
         share = 0.5 if self.transform.linear else 1.0
         return share * np.maximum(high - low, self.step if self.transform.linear else 0)

@@ -39,7 +39,7 @@ def profile(values: pa.Array, name: str = "x") -> Any:
         items, lists["decimals"] = finite.tolist(), _decimals(finite)
     elif pa.types.is_integer(plain.type):
         lists["decimals"] = 0
-    elif pa.types.is_string(plain.type):
+    elif pa.types.is_string(plain.type) or pa.types.is_large_string(plain.type):
         lists["max_bytes"] = max((len(s.encode()) for s in items), default=None)
     elif pa.types.is_timestamp(plain.type):
         items = list(plain.drop_null())
