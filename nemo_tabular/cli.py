@@ -1,0 +1,318 @@
+"""A command line enters; the package's own functions are called with it, and what they made is printed.
+Parse, call, print: whatever decides anything lives behind the functions that the verbs import.
+
+Each verb imports what it needs only when it runs, so that `nemo-tabular --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import __version__
+from .errors import TabularError
+
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program that Ctrl-C ended
+
+EXAMPLE = """\
+from a table to a synthetic one:
+  nemo-tabular schema   adult.csv -o adult.schema.yaml
+  nemo-tabular prepare  adult.csv --schema adult.schema.yaml -o data/adult
+  nemo-tabular train    conf/gpt_adult.yaml data.store=data/adult run.dir=runs/adult
+  nemo-tabular generate runs/adult --rows 32561 --seed 1 -o synthetic.csv
+  nemo-tabular evaluate --train adult_train.csv --test adult_test.csv \\
+                        --synthetic synthetic.csv --target income -o report.json
+"""
+
+Verbs = argparse._SubParsersAction  # argparse gives its verbs no public type
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit code: 0, 2 for an error the user can mend, 130 after Ctrl-C.
+
+    An error of our own making keeps its traceback: it is a bug, and the traceback is the report.
+    """
+    arguments = make_parser().parse_args(argv)
+    try:
+        arguments.call(arguments)
+        sys.stdout.flush()
+    except TabularError as error:
+        print(f"nemo-tabular {arguments.verb}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(f"nemo-tabular {arguments.verb}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `nemo-tabular schema x.csv | head`: the reader has seen enough. Python would complain once more
+        # when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nemo-tabular",
+        description="Generative transformers for tables.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (add_schema, add_prepare, add_train, add_generate, add_evaluate):
+        add(verbs)
+    return parser
+
+
+def add_verb(verbs: Verbs, name: str, help: str, call: Callable[..., None]) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+    verb.set_defaults(call=call)
+    return verb
+
+
+def add_table_options(verb: argparse.ArgumentParser) -> None:
+    """What is to be said about reading a table, the same for every verb that reads one."""
+    verb.add_argument(
+        "table", metavar="TABLE", help="CSV (.gz, .zst), TSV, Parquet or Arrow: a file, a folder or a glob"
+    )
+    verb.add_argument("--delimiter", metavar="CHAR", help="field separator of a CSV (default: by its name)")
+    verb.add_argument("--encoding", default="utf-8", help="of a CSV (default: utf-8)")
+    verb.add_argument(
+        "--max-bad-rows",
+        type=int,
+        default=0,
+        metavar="N",
+        help="go on while at most N rows are unreadable (0)",
+    )
+    verb.add_argument(
+        "--quarantine", metavar="FILE", help="where unreadable rows go (default: beside the table)"
+    )
+
+
+def open_source(arguments: argparse.Namespace) -> Any:
+    from .readers import open_table
+
+    return open_table(
+        arguments.table,
+        max_bad_rows=arguments.max_bad_rows,
+        quarantine=arguments.quarantine,
+        encoding=arguments.encoding,
+        delimiter=arguments.delimiter,
+    )
+
+
+# ---- schema ----
+
+
+def add_schema(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "schema", "read a whole table and write how its columns are understood", schema)
+    add_table_options(verb)
+    verb.add_argument("-o", "--out", required=True, metavar="FILE", help="YAML to write, read and edit")
+    verb.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=setting,
+        metavar="COLUMN.KEY=VALUE",
+        help="say it instead of having it inferred: zip.kind=code, day.format=%%d/%%m/%%Y, "
+        "'price.options={base: 100, code_len: 3}'",
+    )
+    verb.add_argument("--group-by", action="append", default=[], metavar="COLUMN", help="a document a value")
+    verb.add_argument("--order-by", action="append", default=[], metavar="COLUMN", help="order within it")
+
+
+def setting(text: str) -> tuple[str, str, Any]:
+    """`day.format=%d/%m/%Y` -> ("day", "format", "%d/%m/%Y"). The column's name may itself hold dots."""
+    name, equals, value = text.partition("=")
+    column, dot, key = name.rpartition(".")
+    if not (equals and dot and column and key):
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as COLUMN.KEY=VALUE, such as zip.kind=code")
+    # Only these need YAML's types; a date format or a currency sign is not YAML.
+    if value.startswith(("{", "[")) or value in ("true", "false"):
+        import yaml
+
+        try:
+            return column, key, yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {value} is not YAML: {error}") from None
+    return column, key, value
+
+
+def schema(arguments: argparse.Namespace) -> None:
+    from .schema import infer_schema
+
+    overrides: dict[str, dict[str, Any]] = {}
+    for column, key, value in arguments.set:
+        overrides.setdefault(column, {})[key] = value
+    found = infer_schema(
+        open_source(arguments),
+        group_by=arguments.group_by,
+        order_by=arguments.order_by,
+        drop=arguments.drop,
+        overrides=overrides,
+    )
+    found.to_yaml(arguments.out)
+    print(
+        f"{arguments.out}: {len(found.columns)} columns, from {found.rows:,} rows; read it, edit it, prepare"
+    )
+
+
+# ---- prepare ----
+
+
+def add_prepare(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "prepare", "write a table as tokens: a store to train on", prepare)
+    add_table_options(verb)
+    verb.add_argument("--schema", metavar="FILE", help="YAML that `schema` wrote (default: inferred)")
+    verb.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the store to write")
+    verb.add_argument(
+        "--splits",
+        type=shares,
+        default=(0.95, 0.05),
+        metavar="A,B[,C]",
+        help="shares of training, validation and test documents (default: 0.95,0.05)",
+    )
+    verb.add_argument("--seed", type=int, default=0, help="which documents go to which split (default: 0)")
+    verb.add_argument("--overwrite", action="store_true", help="replace a store that is already there")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    from .schema import Schema
+    from .store import prepare
+
+    store = prepare(
+        open_source(arguments),
+        arguments.out,
+        schema=Schema.from_yaml(arguments.schema) if arguments.schema else None,
+        splits=arguments.splits,
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
+    )
+    print(store)
+
+
+def shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: numbers with commas between them, e.g. 0.9,0.05,0.05"
+        ) from None
+
+
+# ---- train ----
+
+
+def add_train(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "train", "train a model on a store, or go on where an earlier run stopped", train)
+    verb.add_argument("config", metavar="CONFIG", help="YAML recipe, e.g. conf/gpt_laptop.yaml")
+    verb.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="SECTION.NAME=VALUE",
+        help="settings over the recipe, e.g. model.num_layers=4",
+    )
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from .config import load_config
+    from .train import train
+
+    print(train(load_config(arguments.config, arguments.overrides)))
+
+
+# ---- generate ----
+
+
+def add_generate(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "generate", "write synthetic rows from a trained model", generate)
+    verb.add_argument("run", metavar="RUN", help="folder of a run")
+    verb.add_argument("--rows", type=int, metavar="N", help="how many")
+    verb.add_argument("--seed", type=int, default=0, help="the same seed gives the same rows (default: 0)")
+    verb.add_argument(
+        "--given",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE|FILE",
+        help="fix leading columns: to one value each (repeat it), or to the rows of a file",
+    )
+    verb.add_argument(
+        "--temperature", type=float, default=1.0, help="below 1: likelier rows; above 1: rarer ones (1)"
+    )
+    verb.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="only the K likeliest tokens of a slot (0: all)"
+    )
+    verb.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="only the likeliest tokens that hold probability P (1)",
+    )
+    verb.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV (.gz) or Parquet to write")
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    from .synthesizer import Synthesizer
+
+    rows = Synthesizer.load(arguments.run).write(
+        arguments.out,
+        arguments.rows,
+        given=arguments.given,
+        seed=arguments.seed,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+    )
+    print(f"{arguments.out}: {rows:,} rows")
+
+
+# ---- evaluate ----
+
+
+def add_evaluate(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "evaluate", "score a synthetic table against the real one", evaluate)
+    verb.add_argument("--train", required=True, metavar="FILE", help="the real rows the model was trained on")
+    verb.add_argument("--test", required=True, metavar="FILE", help="real rows that it has not seen")
+    verb.add_argument("--synthetic", required=True, metavar="FILE", help="the rows to judge")
+    verb.add_argument(
+        "--target", metavar="COLUMN", help="column to predict, for train-on-synthetic-test-on-real"
+    )
+    verb.add_argument(
+        "--schema", metavar="FILE", help="YAML that says the kinds of the columns (default: inferred)"
+    )
+    verb.add_argument(
+        "--scores", action="append", metavar="NAME", help="an area or a single score (default: all)"
+    )
+    verb.add_argument("--seed", type=int, default=0, help="of the samples and the folds (default: 0)")
+    verb.add_argument("-o", "--out", metavar="FILE", help="JSON report to write")
+    verb.add_argument("--plot", metavar="FILE", help="PNG to draw: marginals and associations side by side")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    from .evaluate import evaluate
+    from .schema import Schema
+
+    report = evaluate(
+        arguments.train,
+        arguments.test,
+        arguments.synthetic,
+        target=arguments.target,
+        schema=Schema.from_yaml(arguments.schema) if arguments.schema else None,
+        seed=arguments.seed,
+        scores=arguments.scores,
+    )
+    print(report)
+    if arguments.out:
+        report.to_json(arguments.out)
+    if arguments.plot:
+        report.to_png(arguments.plot)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
