@@ -1,0 +1,235 @@
+"""The settings of a run: a YAML file and dotted overrides enter, one frozen, checked `Config` leaves.
+
+OmegaConf reads YAML and `a.b=c`; pydantic owns names, types and limits. Names are those that users of Megatron, NeMo and
+Lightning already type. The text under a field is its documentation.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ConfigError, nearest
+
+
+class Section(BaseModel):
+    """A group of settings: unknown names are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """What is read, and how much of it at a time."""
+
+    store: str | None = None
+    """Folder that `nemo-tabular prepare` wrote."""
+    global_batch_size: int = Field(128, ge=1)
+    """Documents (rows, in row mode) a step, over all data-parallel ranks."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Documents at a time on one rank; None: all of the rank's share of the global batch at once."""
+    max_rows: int = Field(64, ge=1)
+    """Histories only: rows in one window of a document."""
+    context_rows: int = Field(16, ge=0)
+    """Histories only: rows at the start of a continuing window that are read but not scored again."""
+
+
+class ModelConfig(Section):
+    """The transformer and how it is cut over ranks; Megatron's names."""
+
+    kind: Literal["gpt"] = "gpt"
+    """The model family."""
+    num_layers: int = Field(2, ge=1)
+    """Transformer blocks."""
+    hidden_size: int = Field(64, ge=1)
+    """Width of the residual stream."""
+    num_attention_heads: int = Field(4, ge=1)
+    """Heads; must divide hidden_size."""
+    ffn_hidden_size: int | None = Field(None, ge=1)
+    """Width of the MLP; None: four times hidden_size."""
+    activation: Literal["squared-relu", "gelu"] = "squared-relu"
+    """Non-linearity of the MLP."""
+    normalization: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
+    """Norm before attention, before the MLP, and at the end."""
+    init_method_std: float | None = Field(None, gt=0)
+    """Standard deviation of the initial weights; None: 0.64 / sqrt(hidden_size)."""
+    order: Literal["entropy", "schema"] | tuple[str, ...] = "entropy"
+    """Order in which the model sees the columns of a row: rising marginal entropy, the table's, or a list of names."""
+    condition_on: tuple[str, ...] = ()
+    """Columns that come first, so that `--given` can fix them."""
+    tensor_model_parallel_size: int = Field(1, ge=1)
+    """Ranks that share each layer's matrices."""
+    pipeline_model_parallel_size: int = Field(1, ge=1)
+    """Ranks that share the stack of layers."""
+    context_parallel_size: int = Field(1, ge=1)
+    """Ranks that share each sequence."""
+    sequence_parallel: bool = False
+    """Split the activations between tensor-parallel ranks along the sequence as well."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        if self.num_attention_heads % self.tensor_model_parallel_size:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of "
+                f"tensor_model_parallel_size {self.tensor_model_parallel_size}"
+            )
+        if self.num_layers % self.pipeline_model_parallel_size:
+            raise ValueError(
+                f"num_layers {self.num_layers} is not a multiple of "
+                f"pipeline_model_parallel_size {self.pipeline_model_parallel_size}"
+            )
+        if self.sequence_parallel and self.tensor_model_parallel_size == 1:
+            raise ValueError("sequence_parallel needs tensor_model_parallel_size of at least 2")
+        return self
+
+
+class OptimConfig(Section):
+    """AdamW, warm-up, then decay."""
+
+    lr: float = Field(7e-3, gt=0)
+    """Highest learning rate."""
+    min_lr: float = Field(0.0, ge=0)
+    """Learning rate at the end."""
+    lr_warmup_fraction: float = Field(0.05, ge=0, le=1)
+    """Share of the steps in which the learning rate rises."""
+    lr_decay_style: Literal["cosine", "linear", "constant"] = "cosine"
+    """How it falls afterwards."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of the matrices; norms and biases are free of it."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the first moment."""
+    adam_beta2: float = Field(0.98, ge=0, lt=1)
+    """Decay of the second moment."""
+    adam_eps: float = Field(1e-8, gt=0)
+    """Added to the root of the second moment."""
+    clip_grad: float = Field(1.0, ge=0)
+    """Largest norm of the gradient; 0: no clipping."""
+    use_distributed_optimizer: bool = False
+    """Shard the optimizer's state over the data-parallel ranks."""
+
+
+class TrainerConfig(Section):
+    """How long, how precisely, and what is watched on the way."""
+
+    max_steps: int | None = Field(None, ge=1)
+    """Steps of the whole schedule; None: follows from max_epochs and min_steps."""
+    max_epochs: float = Field(4.5, gt=0)
+    """Passes over the training rows, where max_steps is not given."""
+    min_steps: int = Field(600, ge=1)
+    """A short table is passed over more often, so that at least so many steps are made (early stopping watches)."""
+    max_time: str | None = None
+    """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    """Arithmetic of the blocks; with bf16 the optimizer keeps fp32 weights."""
+    val_check_interval: int | None = Field(None, ge=1)
+    """Steps between validations; None: a tenth of the schedule."""
+    limit_val_rows: int = Field(20_000, ge=1)
+    """At most so many documents in one validation."""
+    patience: int = Field(3, ge=1)
+    """Stop after so many validations without a new best."""
+    final_fit: bool = True
+    """After the number of steps is known, train once more on all rows, validation included, for exactly that long."""
+    save_every_n_steps: int | None = Field(None, ge=1)
+    """Steps between checkpoints; None: at every validation."""
+    log_every_n_steps: int = Field(50, ge=1)
+    """Steps between lines of the log."""
+    num_threads: int | None = Field(None, ge=1)
+    """CPU threads of each process; None: torch's choice (or OMP_NUM_THREADS)."""
+
+
+class RunConfig(Section):
+    """Where the results go, and what randomness they start from."""
+
+    dir: str | None = None
+    """Folder of the run: configuration, log, metrics, checkpoints, final model. A run found there is resumed."""
+    seed: int = Field(1, ge=0)
+    """Seed of initial weights and of the order of the rows."""
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Further destinations of the metrics; metrics.csv is always written."""
+
+
+class Config(Section):
+    """All settings of a training run."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    run: RunConfig = RunConfig()
+
+    def to_yaml(self) -> str:
+        """The whole configuration, defaults included, as YAML that `load_config` reads back."""
+        return OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json")))
+
+
+def _names(section: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    """Field names of the section that `path` leads to; empty where it leads nowhere."""
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        ):
+            return []
+        section = field.annotation
+    return list(section.model_fields)
+
+
+def _complaints(error: ValidationError, where: str) -> str:
+    """Each of pydantic's complaints as one line: setting, what is wrong, nearest valid name."""
+    lines = []
+    for item in error.errors():
+        path = tuple(str(part) for part in item["loc"])
+        name = ".".join(path)
+        if item["type"] == "extra_forbidden":
+            hint = nearest(path[-1], _names(Config, path[:-1]))
+            lines.append(f"{where}: unknown setting {name!r}{hint}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {name}: {message} (found {item['input']!r})"[:500])
+    return "\n".join(dict.fromkeys(lines))
+
+
+def make_config(values: dict[str, Any], where: str = "config") -> Config:
+    """Check a nested dict of settings. Raises ConfigError that names each bad setting and the nearest valid name."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_complaints(error, where)) from None
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML recipe and apply dotted overrides (`trainer.max_steps=500`) in order.
+
+    Raises ConfigError for a missing or unreadable file, an override without `=`, and every bad setting.
+    """
+    where = "config" if path is None else str(path)
+    try:
+        loaded = OmegaConf.create({}) if path is None else OmegaConf.load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{where}: no such file") from None
+    except (OSError, UnicodeDecodeError, ValueError, OmegaConfBaseException, yaml_error()) as error:
+        raise ConfigError(f"{where}: not readable as YAML: {error}") from None
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{where}: settings expected (`section: {{name: value}}`), found a list")
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"override {override!r}: write it as section.name=value")
+    try:
+        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return make_config(values, where)  # type: ignore[arg-type]
+
+
+def yaml_error() -> type[Exception]:
+    """The error class of the YAML parser that OmegaConf uses."""
+    from yaml import YAMLError
+
+    return YAMLError

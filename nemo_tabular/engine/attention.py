@@ -1,0 +1,82 @@
+"""Megatron's core attention on plain torch: queries, keys and values enter as (T, B, heads, D), the context leaves as (T, B, H).
+
+Which kernel runs follows from the length in hand, because on a CPU the differences are large (measured): below 16 keys a
+softmax over the leading dimension, up to 32 keys plain matrix products, above that `scaled_dot_product_attention`.
+On CUDA it is always the latter (flash).
+
+Shapes: T positions, B rows, N heads, D head size, H = N * D.
+"""
+
+import math
+
+import torch
+from megatron.core.process_groups_config import ProcessGroupCollection
+from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.module import MegatronModule
+from torch import Tensor
+from torch.nn import functional
+
+PACKED_SOFTMAX_BELOW = 16
+SDPA_ABOVE = 32
+
+
+def _causal_bias(length: int, like: Tensor, _made: dict[tuple[object, ...], Tensor] = {}) -> Tensor:  # noqa: B006
+    """(T, T) matrix: 0 where a position may look, a large negative number above the diagonal; made once a length."""
+    key = (length, like.dtype, like.device)
+    if key not in _made:
+        full = torch.full((length, length), -1e9, dtype=like.dtype, device=like.device)
+        _made[key] = full.triu_(1)
+    return _made[key]
+
+
+def _matmul_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal attention by two batched products; q, k, v and the result are (B, N, T, D)."""
+    rows, heads, length, size = q.shape
+    q, k, v = (x.reshape(rows * heads, length, size) for x in (q, k, v))
+    weights = torch.baddbmm(_causal_bias(length, q), q, k.transpose(1, 2), alpha=scale)
+    if length < PACKED_SOFTMAX_BELOW or weights.dtype == torch.bfloat16:
+        # torch's softmax over a short last dimension is not vectorised; over the first it is
+        weights = weights.permute(2, 0, 1).contiguous().softmax(0).permute(1, 2, 0)
+    else:
+        weights = weights.softmax(-1)
+    return torch.bmm(weights, v).view(rows, heads, length, size)
+
+
+class CoreAttention(MegatronModule):
+    """Causal self-attention for Megatron's layer spec. Dropout of attention weights is not offered."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: AttnMaskType,
+        attention_type: str,
+        softmax_scale: float | None = None,
+        pg_collection: ProcessGroupCollection | None = None,
+        **_: object,
+    ) -> None:
+        super().__init__(config=config)
+        if attn_mask_type != AttnMaskType.causal:
+            raise NotImplementedError("only causal attention is built")
+        self.scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels or 1)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None = None,
+        attn_mask_type: AttnMaskType | None = None,
+        attention_bias: Tensor | None = None,
+        packed_seq_params: object = None,
+    ) -> Tensor:
+        length, rows, heads, size = query.shape
+        q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+        if length > SDPA_ABOVE or query.is_cuda or key.shape[2] != heads:
+            context = functional.scaled_dot_product_attention(
+                q, k, v, is_causal=True, scale=self.scale, enable_gqa=key.shape[2] != heads
+            )
+        else:
+            context = _matmul_attention(q, k, v, self.scale)
+        return context.permute(2, 0, 1, 3).reshape(length, rows, heads * size)

@@ -1,0 +1,1 @@
+"""The models, built from the engine's transformer block."""

@@ -1,0 +1,256 @@
+"""One training run: a configuration enters, a run folder and the trained model leave. A folder with a run is resumed.
+
+run.dir/config.yaml  metrics.csv  checkpoints/  model/
+"""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batches import DocumentBatches, RowBatches
+from ..config import Config, load_config
+from ..engine.launch import device as rank_device
+from ..engine.launch import start, world_size
+from ..engine.layout import ParallelLayout
+from ..engine.step import TrainStep
+from ..errors import ConfigError
+from ..models.gpt import TabularGPT
+from ..models.order import RowPlan, column_order
+from ..models.saved import SavedModel
+from ..store import TokenStore
+from .checkpoints import Checkpoints, Snapshot, TrainState
+from .logs import RunLog
+from .loop import Loop
+from .schedule import num_steps
+from .validate import Validation
+
+log = logging.getLogger("nemo_tabular")
+
+ORDER_SAMPLE = 65_536
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run made. `finished` is False after a signal or the time limit: start it again to go on."""
+
+    model: SavedModel | None
+    finished: bool
+    steps: int
+    best_nll: float
+    """Validation, nats a row (histories: a document); infinite without validation rows."""
+
+
+def train(config: Config, store: TokenStore | None = None) -> TrainResult:
+    """Train as `config` says on `store` (or the one at data.store). Raises ConfigError, StoreError, CheckpointError."""
+    started = time.monotonic()
+    if store is None:
+        if config.data.store is None:
+            raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
+        store = TokenStore.open(config.data.store)
+    folder = None if config.run.dir is None else Path(config.run.dir)
+    if folder is not None:
+        done = _claim(folder, config, store)
+        if done is not None:
+            log.info("%s holds a finished run; train elsewhere (run.dir=...) or delete it", folder)
+            info = done.info
+            return TrainResult(done, True, info["steps"], info["best_nll"])
+    return _Run(config, store, folder, started).run()
+
+
+def _claim(folder: Path, config: Config, store: TokenStore) -> SavedModel | None:
+    """Make the folder this run's, or see that it already is. Returns the model of a finished run."""
+    recipe = folder / "config.yaml"
+    if recipe.exists():
+        _same_run(load_config(recipe), config, recipe)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(config.to_yaml())
+    if not (folder / "model").is_dir():
+        return None
+    model = SavedModel.load(folder / "model")
+    store.require(model.tokenizer)
+    return model
+
+
+def _same_run(old: Config, new: Config, where: Path) -> None:
+    """Raise ConfigError listing what differs between a run and its continuation in ways that change the result."""
+    free = {"max_time", "log_every_n_steps", "num_threads", "save_every_n_steps"}
+    before, after = old.model_dump(), new.model_dump()
+    differing = [
+        f"{section}.{name}: {before[section][name]!r} there, {after[section][name]!r} now"
+        for section in ("data", "model", "optim", "trainer")
+        for name in after[section]
+        if before[section][name] != after[section][name]
+        and name not in free
+        and (section, name) != ("data", "store")
+    ]
+    if before["run"]["seed"] != after["run"]["seed"]:
+        differing.append(f"run.seed: {before['run']['seed']} there, {after['run']['seed']} now")
+    if differing:
+        raise ConfigError(
+            f"{where} is of a run with other settings:\n  " + "\n  ".join(differing) + "\n"
+            "use the same settings to resume it, or another run.dir for a new run"
+        )
+
+
+class _Run:
+    """The pieces of one run, built once: groups, plan, batches; then its phases."""
+
+    def __init__(self, config: Config, store: TokenStore, folder: Path | None, started: float) -> None:
+        self.config, self.store, self.folder, self.started = config, store, folder, started
+        if config.trainer.num_threads is not None:
+            torch.set_num_threads(config.trainer.num_threads)
+        model = config.model
+        self.layout = ParallelLayout(
+            world_size(),
+            model.tensor_model_parallel_size,
+            model.pipeline_model_parallel_size,
+            model.context_parallel_size,
+        )
+        if self.layout.model_size > 1:
+            raise ConfigError(
+                "model.*_parallel_size: this version trains with data parallelism only; set them to 1"
+            )
+        self.groups = start(self.layout, config.run.seed)
+        self.rank, self.device = self.groups.dp.rank(), rank_device()
+        self.histories = store.manifest.mode != "rows"
+        if self.histories and config.trainer.final_fit:
+            raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
+        self.plan = self._plan()
+        self.log = RunLog(config.run, folder, quiet=self.rank != 0)
+        main = folder is not None and self.rank == 0
+        self.checkpoints = Checkpoints(folder / "checkpoints") if main and folder is not None else None
+
+    def _plan(self) -> RowPlan:
+        store, model = self.store, self.config.model
+        if self.histories:
+            documents = store.documents("train")
+            some = [documents.document(d) for d in range(min(len(documents), 1000))]
+            sample = np.concatenate(some)[:ORDER_SAMPLE]
+        else:
+            sample = np.asarray(store.rows("train")[:ORDER_SAMPLE])
+        codes = store.tokenizer.codes(sample)
+        order = column_order(codes, store.tokenizer, model.order, model.condition_on)
+        return RowPlan.of(store.tokenizer, order)
+
+    def _log_marginals(self) -> Tensor:
+        """Where the head's bias starts: log shares of each slot's codes, none zero; EOD of histories last in slot 0."""
+        parts = []
+        for s, slot in enumerate(self.plan.slots):
+            counts = self.store.marginal_counts[slot].astype(np.float64)
+            if self.histories and s == 0:
+                counts = np.append(counts, len(self.store.documents("train")))
+            parts.append(np.log((counts + 0.5) / (counts + 0.5).sum()))
+        return torch.from_numpy(np.concatenate(parts)).float()
+
+    def _model(self) -> TabularGPT:
+        torch.manual_seed(self.config.run.seed)
+        rows = self.config.data.max_rows if self.histories else 1
+        return TabularGPT(
+            self.config.model,
+            self.config.trainer.precision,
+            self.plan.sizes,
+            self.groups,
+            log_marginals=self._log_marginals(),
+            histories=self.histories,
+            max_rows=rows,
+        ).to(self.device)
+
+    def _batches(self, split: str) -> RowBatches | DocumentBatches:
+        data, tokenizer = self.config.data, self.store.tokenizer
+        if self.histories:
+            return DocumentBatches(
+                self.store.documents(split),
+                tokenizer,
+                self.config.run.seed,
+                data.global_batch_size,
+                max_rows=data.max_rows,
+                stride=data.max_rows - data.context_rows,
+                slot_order=self.plan.slots,
+            )
+        rows: Any = (
+            self.store.rows(split)
+            if split != "all"
+            else np.concatenate(
+                [
+                    np.asarray(self.store.rows(name))
+                    for name in ("train", "validation")
+                    if name in self.store.splits
+                ]
+            )
+        )
+        return RowBatches(rows, tokenizer, self.config.run.seed, data.global_batch_size, self.plan.slots)
+
+    def _validation(self) -> Validation | None:
+        if "validation" not in self.store.splits:
+            return None
+        limit = self.config.trainer.limit_val_rows
+        return Validation(self._batches("validation"), self.store.tokenizer, self.plan, limit, self.device)
+
+    def run(self) -> TrainResult:
+        resumed = self.checkpoints.latest() if self.checkpoints is not None else None
+        state = TrainState() if resumed is None else resumed.state
+        if state.phase == "fit":
+            loop = self._loop("train", state, resumed, self._validation())
+            if not loop.run():
+                return TrainResult(None, False, state.step, state.best_nll)
+            weights, resumed = loop.result(), None
+            if self.config.trainer.final_fit and loop.validation:
+                state = replace(state, phase="final", step=0, steps=state.best_step)
+        if state.phase == "final":
+            loop = self._loop("all", state, resumed, None)
+            if not loop.run():
+                return TrainResult(None, False, state.step, state.best_nll)
+            weights = loop.result()
+        return self._finish(weights, state)
+
+    def _loop(
+        self, split: str, state: TrainState, resumed: Snapshot | None, validation: Validation | None
+    ) -> Loop:
+        model = self._model()
+        step = TrainStep(model, self.config.optim, self.groups)
+        if resumed is not None:
+            model.load_state_dict(resumed.weights, strict=False)
+            step.load_optimizer_state(resumed.optimizer)
+        batches = self._batches(split)
+        state.steps = state.steps or num_steps(
+            self.config.trainer, batches.num_items, self.config.data.global_batch_size
+        )
+        return Loop(
+            config=self.config,
+            model=model,
+            step=step,
+            batches=batches,
+            validation=validation,
+            state=state,
+            log=self.log,
+            checkpoints=self.checkpoints,
+            rank=self.rank,
+            ranks=self.layout.data_parallel_size,
+            device=self.device,
+            started=self.started,
+        )
+
+    def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
+        info = {
+            "steps": state.step,
+            "best_step": state.best_step,
+            "best_nll": state.best_nll if np.isfinite(state.best_nll) else None,
+            "validations": state.validations,
+            "store": self.store.fingerprint(),
+            "seed": self.config.run.seed,
+        }
+        rows = self.config.data.max_rows if self.histories else 1
+        tensors = {name: t.cpu() for name, t in weights.items()}
+        saved = SavedModel(
+            self.config.model, self.plan, self.store.tokenizer, tensors, self.histories, rows, info
+        )
+        if self.checkpoints is not None and self.folder is not None:
+            saved.save(self.folder / "model")
+        return TrainResult(saved, True, state.step, state.best_nll)

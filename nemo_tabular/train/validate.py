@@ -1,0 +1,81 @@
+"""A model and held-out documents enter; nats a document, in total and by column, leave.
+
+The figure is exact at the resolution of the data: the uniform remainder of a number costs log(width of its cell).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ..batches import DocumentBatch, DocumentBatches, RowBatches
+from ..models.gpt import TabularGPT
+from ..models.order import RowPlan
+from ..tokenizer import TableTokenizer
+
+BATCH = 2048
+
+
+class Validation:
+    """Holds what does not change from one validation to the next."""
+
+    def __init__(
+        self,
+        batches: RowBatches | DocumentBatches,
+        tokenizer: TableTokenizer,
+        plan: RowPlan,
+        limit: int,
+        device: torch.device,
+    ) -> None:
+        self.batches, self.limit, self.device = batches, limit, device
+        self.documents = min(limit, batches.num_items)
+        self.columns = plan.columns
+        self.owner = torch.from_numpy(plan.column_of_slot(tokenizer))
+        self.residual = self._residual(tokenizer)
+
+    def __bool__(self) -> bool:
+        return self.documents > 0
+
+    def _batches(self) -> Iterator[torch.Tensor | DocumentBatch]:
+        size = BATCH if isinstance(self.batches, RowBatches) else max(1, BATCH // 32)
+        read = codes_of(self.batches)
+        for start in range(0, self.documents, size):
+            yield read(np.arange(start, min(start + size, self.documents)))
+
+    def _residual(self, tokenizer: TableTokenizer) -> np.ndarray:
+        """Mean nats a document of each column's remainder (columns in the model's order)."""
+        rows = (
+            np.asarray(self.batches.rows[: self.documents]) if isinstance(self.batches, RowBatches) else None
+        )
+        if rows is None:
+            first = self.batches.documents  # type: ignore[union-attr]
+            rows = np.concatenate([first.document(d) for d in range(min(len(first), self.documents))])
+        log_widths = np.log(tokenizer.widths(tokenizer.codes(rows)).astype(np.float64)).sum(0) / max(
+            self.documents, 1
+        )
+        names = tokenizer.schema.names
+        return np.array([log_widths[names.index(name)] for name in self.columns])
+
+    def __call__(self, model: TabularGPT) -> tuple[float, dict[str, float]]:
+        """Nats a document: in total, and by column."""
+        sums = torch.zeros(len(self.owner), dtype=torch.float64)
+        with torch.no_grad():
+            for batch in self._batches():
+                sums += model(to_device(batch, self.device))[1].double().cpu()
+        by_column = torch.zeros(len(self.columns), dtype=torch.float64).index_add_(0, self.owner, sums)
+        nats = by_column.numpy() / self.documents + self.residual
+        return float(nats.sum()), dict(zip(self.columns, nats.tolist(), strict=True))
+
+
+def codes_of(batches: RowBatches | DocumentBatches):  # type: ignore[no-untyped-def]
+    """The function from item numbers to a batch."""
+    return batches.codes if isinstance(batches, RowBatches) else batches.batch
+
+
+def to_device(batch: torch.Tensor | DocumentBatch, device: torch.device) -> torch.Tensor | DocumentBatch:
+    """The batch where the model is."""
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, DocumentBatch):
+        return DocumentBatch(**{name: t.to(device) for name, t in vars(batch).items()})
+    return batch.to(device, non_blocking=True)
