@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import __version__
-from .errors import TabularError
+from .errors import ConfigError, TabularError
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program that Ctrl-C ended
@@ -193,7 +193,9 @@ def prepare(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         overwrite=arguments.overwrite,
     )
-    print(store)
+    sizes = ", ".join(f"{size.rows:,} {name}" for name, size in store.manifest.splits.items())
+    tokens = f"{store.tokenizer.num_slots} tokens a row, {store.tokenizer.vocab_size:,} ids"
+    print(f"{arguments.out}: {sizes} rows; {tokens}; {store.manifest.bad_rows:,} bad rows left out")
 
 
 def shares(text: str) -> tuple[float, ...]:
@@ -221,9 +223,28 @@ def add_train(verbs: Verbs) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     from .config import load_config
-    from .train import train
+    from .train.run import train
 
-    print(train(load_config(arguments.config, arguments.overrides)))
+    config = load_config(arguments.config, arguments.overrides)
+    if config.run.dir is None:
+        raise ConfigError("run.dir is not set: name the folder for the trained model (run.dir=runs/NAME)")
+    show_progress()
+    result = train(config)
+    if result.finished:
+        print(f"{config.run.dir}: {result.steps:,} steps, validation {result.best_nll:.4f} nats a row")
+    else:
+        print(f"{config.run.dir}: stopped at step {result.steps:,}; the same command goes on from there")
+
+
+def show_progress() -> None:
+    """Our own log lines go to stderr as they are; those of other packages stay as quiet as they were."""
+    import logging
+
+    log = logging.getLogger("nemo_tabular")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 # ---- generate ----
