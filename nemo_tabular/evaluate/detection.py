@@ -93,7 +93,7 @@ def auc_and_variance(labels: np.ndarray, scores: np.ndarray) -> tuple[float, flo
     positive, negative = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
     below = _share_below(negative, positive)
     above = 1 - _share_below(positive, negative)
-    variance = below.var(ddof=1) / len(positive) + above.var(ddof=1) / len(negative)
+    variance = below.var() / len(positive) + above.var() / len(negative)
     return float(below.mean()), float(variance)
 
 

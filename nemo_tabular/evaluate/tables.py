@@ -154,7 +154,12 @@ def _read_file(path: Path, role: str) -> pd.DataFrame:
         )
     try:
         return pd.read_csv(
-            path, sep="\t" if kind == ".tsv" else ",", keep_default_na=False, na_values=[""], low_memory=False
+            path,
+            sep="\t" if kind == ".tsv" else ",",
+            keep_default_na=False,
+            na_values=[""],
+            low_memory=False,
+            float_precision="round_trip",  # the faster parser is off by a bit: a copy would be none
         )
     except pd.errors.EmptyDataError:
         raise SchemaError(f"{role}: {path} is empty: not even a header") from None
@@ -307,8 +312,12 @@ def _disagreement(name: str, leader: str, kind: str, role: str, other: str, seri
     row = int(np.flatnonzero(wrong)[0])
     return SchemaError(
         f"column {name!r}: {KIND_IN_WORDS[kind]} in {leader}, {KIND_IN_WORDS[other]} in {role} "
-        f"(row {row + 1:,}: {series.iloc[row]!r}); write both tables with the same type"
+        f"(row {row + 1:,}: {_shown(series.iloc[row])}); write both tables with the same type"
     )
+
+
+def _shown(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 # ---------------------------------------------------------------- coding
@@ -347,7 +356,7 @@ def _code_numbers(
         if unread.any():
             row = int(np.flatnonzero(unread)[0])
             raise SchemaError(
-                f"column {name!r}: {values.iloc[row]!r} in row {row + 1:,} of {role} is no {kind}, "
+                f"column {name!r}: {_shown(values.iloc[row])} in row {row + 1:,} of {role} is no {kind}, "
                 "as the schema says it should be; mend the table or the schema"
             )
         infinite = np.isinf(numbers)
@@ -384,7 +393,7 @@ def _code_levels(
         )
     coded = {}
     for role, values in texts.items():
-        codes = levels.get_indexer(values).astype(np.float64)
+        codes = levels.get_indexer(pd.Index(values, dtype=object)).astype(np.float64)
         codes[values.isna().to_numpy()] = np.nan
         coded[role] = codes
     _note_emptiness(name, coded, notes)
