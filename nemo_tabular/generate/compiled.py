@@ -54,7 +54,7 @@ class _Request(ctypes.Structure):
 
 
 class CompiledDecoder:
-    """decode.c with one model's weights. `nodes` counts the prefixes computed since the start."""
+    """decode.c with one model's weights; threads may share it."""
 
     tile = 1 << 17
     """Rows at a time: more rows share more prefixes, at 36 bytes of memory each, besides their codes."""
@@ -67,11 +67,10 @@ class CompiledDecoder:
         share: bool = True,
     ) -> None:
         self.library, self.weights, self.share = library, weights, share
-        self.nodes = 0
         self._packed = _Packed(weights, dtype, library.lanes())
 
-    def sample(self, rows: int, draw: Draw) -> np.ndarray:
-        """uint16 or int32 (rows, slots)."""
+    def sample(self, rows: int, draw: Draw) -> tuple[np.ndarray, int]:
+        """Codes, uint16 or int32 (rows, slots), and the number of prefixes computed for them."""
         sizes, offsets = self.weights.sizes, self.weights.offsets
         out = np.empty((rows, len(sizes)), np.int32 if max(sizes) > 1 << 16 else np.uint16)
         biases = [torch.from_numpy(draw.bias[a:b]) for a, b in itertools.pairwise(offsets)]
@@ -95,12 +94,11 @@ class CompiledDecoder:
         nodes = _long()
         model = ctypes.byref(self._packed.model)
         status = self.library.decode_rows(model, ctypes.byref(request), ctypes.byref(nodes))
-        self.nodes += nodes.value
         if status == STATUS_NOT_FINITE:
             raise GenerationError(NOT_FINITE)
         if status:
             raise MemoryError(f"no memory to decode {rows} rows at a time: set a smaller tile")
-        return out
+        return out, nodes.value
 
 
 @dataclass(frozen=True)

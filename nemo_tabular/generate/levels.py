@@ -30,7 +30,7 @@ HEAD_CELLS = 1 << 21  # logits at a time: 16 MB as float64
 
 
 class LevelDecoder:
-    """The trie of a tile, breadth first. `nodes` counts the prefixes computed since the start."""
+    """The trie of a tile, breadth first."""
 
     def __init__(
         self, weights: DecoderWeights, dtype: torch.dtype, device: torch.device, share: bool
@@ -38,7 +38,6 @@ class LevelDecoder:
         self.weights, self.dtype, self.device, self.share = weights, dtype, device, share
         self.chunk = CUDA_CHUNK if device.type == "cuda" else CHUNK
         self.tile = 8 * self.chunk if device.type == "cuda" else 8192
-        self.nodes = 0
         self.offsets = weights.offsets
         self.head_VH = weights.embedding.detach().to(device, torch.float32)
         self.embedding_VH = self.head_VH.to(dtype)
@@ -52,9 +51,9 @@ class LevelDecoder:
         ]
 
     @torch.inference_mode()
-    def sample(self, rows: int, draw: Draw) -> np.ndarray:
-        """int32 (rows, slots)."""
-        slots = self.weights.slots
+    def sample(self, rows: int, draw: Draw) -> tuple[np.ndarray, int]:
+        """Codes, int32 (rows, slots), and the number of prefixes computed for them."""
+        slots, nodes = self.weights.slots, 0
         out_SN = torch.empty(slots, rows, dtype=torch.int32, device=self.device)
         states_N = row_states(draw.seed, draw.first_row, rows)
         order_N = torch.arange(rows, device=self.device)  # rows, those of one node side by side
@@ -65,7 +64,7 @@ class LevelDecoder:
         bias_V = torch.from_numpy(draw.bias).to(self.device)
         cache: list[list[Tensor]] = [[] for _ in self.blocks]
         for slot in range(slots):
-            self.nodes += count
+            nodes += count
             drawn = slot >= draw.given.shape[1]
             level = self._level(slot, count, inputs_U, ancestors_TU, cache)
             if drawn:
@@ -83,7 +82,7 @@ class LevelDecoder:
             count = len(parent_U)
             ancestors_TU = torch.cat([ancestors_TU[:, parent_U], parent_U.unsqueeze(0)])
             inputs_U = code_U + self.offsets[slot]
-        return out_SN.T.contiguous().cpu().numpy()
+        return out_SN.T.contiguous().cpu().numpy(), nodes
 
     def _children(
         self, order_N: Tensor, node_N: Tensor, code_N: Tensor, size: int

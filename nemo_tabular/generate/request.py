@@ -2,7 +2,7 @@
 leaves. Nothing in it depends on the model, so one request can be put to several."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,9 +45,8 @@ class GenerationRequest:
     seed: int = 0
     first_row: int = 0
     """Number of the first row: a stopped generation of n rows goes on with first_row=n."""
-    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Values of leading columns: lists of one value for all rows, or of one value a row (begun again at the
-    end)."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Values of leading columns: one for all rows, or a sequence with one a row (begun again at the end)."""
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
@@ -55,8 +54,15 @@ class GenerationRequest:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
                 raise GenerationError(f"{name} is {value!r}, expected a whole number of at least 0")
-        lengths = {name: len(values) for name, values in self.given.items()}
+        lengths = {name: len(values) for name, values in self.given.items() if is_sequence(values)}
         if len(set(lengths.values())) > 1:
             raise GenerationError(f"given columns differ in their number of values: {lengths}")
         if 0 in lengths.values():
             raise GenerationError(f"given: column {next(iter(lengths))!r} has no value")
+
+
+def is_sequence(values: Any) -> bool:
+    """Whether given values are one a row (list, array, Series, Arrow column) and not one for all."""
+    return (
+        isinstance(values, Sized) and hasattr(values, "__getitem__") and not isinstance(values, (str, bytes))
+    )

@@ -9,7 +9,9 @@ manifest.
 Shapes: N rows, S slots in the model's order, G slots given, V ids.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from .levels import LevelDecoder
 from .request import Sampling
 
 WIDE = 256  # hidden size from which torch decodes bf16 faster
+SMALLEST_TILE = 8192  # fewer rows share too few prefixes to be worth a thread
 BACKENDS = ("auto", "compiled", "torch")
 
 
@@ -31,7 +34,8 @@ class RowDecoder:
     in both.
 
     `share=False` computes every row on its own (the same rows, slower): for tests. `tile`: rows decoded at a
-    time.
+    time. `threads`: tiles at a time (compiled only). `nodes`: prefixes computed so far; over the rows made,
+    the cost of one, at most S.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class RowDecoder:
         backend: str = "auto",
         share: bool = True,
         tile: int | None = None,
+        threads: int = 1,
     ) -> None:
         if backend not in BACKENDS:
             raise GenerationError(f"backend is {backend!r}, expected one of {BACKENDS}")
@@ -53,11 +58,8 @@ class RowDecoder:
         self._decoder = _decoder(weights, dtype, torch.device(device), backend, share)
         self.backend = "torch" if isinstance(self._decoder, LevelDecoder) else "compiled"
         self.tile = tile or self._decoder.tile
-
-    @property
-    def nodes(self) -> int:
-        """Prefixes computed so far: over the rows made, what one row costs, of at most S."""
-        return self._decoder.nodes
+        self.threads = threads if self.backend == "compiled" else 1  # torch has threads of its own
+        self.nodes = 0
 
     def sample(
         self,
@@ -95,9 +97,29 @@ class RowDecoder:
         """As `sample`, a tile at a time: memory does not grow with the rows."""
         lead = leading_codes(given, self.weights.sizes)
         bias = masked_bias(self._bias_V, allowed, self.weights.sizes, lead.shape[1])
-        for start in range(0, rows, self.tile):
-            draw = Draw(seed, first_row + start, sampling, lead, bias)
-            yield self._decoder.sample(min(self.tile, rows - start), draw).astype(self.dtype, copy=False)
+        tile = min(self.tile, max(SMALLEST_TILE, -(-rows // self.threads)))
+        jobs = (
+            (min(tile, rows - start), Draw(seed, first_row + start, sampling, lead, bias))
+            for start in range(0, rows, tile)
+        )
+        for codes, nodes in self._results(jobs):
+            self.nodes += nodes
+            yield codes.astype(self.dtype, copy=False)
+
+    def _results(self, jobs: Iterable[tuple[int, Draw]]) -> Iterator[tuple[np.ndarray, int]]:
+        """In order; with threads, as many tiles ahead. A pool's threads would not have torch's thread
+        settings."""
+        if self.threads == 1:
+            yield from (self._decoder.sample(*job) for job in jobs)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            ahead: deque[Future[tuple[np.ndarray, int]]] = deque()
+            for job in jobs:
+                ahead.append(pool.submit(self._decoder.sample, *job))
+                if len(ahead) > self.threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     @property
     def dtype(self) -> np.dtype:

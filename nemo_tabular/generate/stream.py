@@ -1,0 +1,120 @@
+"""A decoder, a tokenizer and a request come in; tables of finished rows leave, a piece at a time.
+Memory does not grow with the rows: whoever writes the tables away can make a billion.
+
+Shapes: N rows of a piece, K columns, S modelled slots in the model's order, G of them given, W slots of the
+table.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..codecs import Codec
+from ..errors import CodecError, GenerationError, nearest
+from ..models.order import RowPlan
+from ..tokenizer import TableTokenizer
+from .request import GenerationRequest, is_sequence
+from .trie import RowDecoder
+from .uniforms import row_states, uniforms
+
+PIECE = 32_768  # rows of one table: their codes fit a core's cache
+RESIDUAL_SLOT = 1 << 40  # the fine remainders draw from numbers of their own, beyond every modelled slot
+
+
+class RowStream:
+    """Finished rows of one model, in the table's own order of columns."""
+
+    def __init__(self, decoder: RowDecoder, plan: RowPlan, tokenizer: TableTokenizer) -> None:
+        if tuple(decoder.weights.sizes) != tuple(plan.sizes):
+            raise GenerationError(
+                f"model and tokenizer do not belong together: slots of sizes {list(decoder.weights.sizes)} "
+                f"and {list(plan.sizes)}"
+            )
+        self.decoder, self.plan, self.tokenizer = decoder, plan, tokenizer
+
+    def tables(self, request: GenerationRequest) -> Iterator[pa.Table]:
+        """Rows first_row, ..., in tables of at most PIECE rows. Row i is the same in every request with its
+        seed.
+
+        Raises GenerationError for a given column that is unknown or does not lead, or a value it cannot hold.
+        """
+        given_GW, fixed_W = self._given(request.given)
+        modelled = self.plan.slots[: int(fixed_W[self.plan.slots].sum())]
+        lead = given_GW[:, modelled]
+        tiles = self.decoder.tiles(request.rows, request.seed, request.first_row, lead, request.sampling)
+        row = request.first_row
+        for tile_NS in tiles:
+            for start in range(0, len(tile_NS), PIECE):
+                codes_NS = tile_NS[start : start + PIECE]
+                codes_NW = self._complete(codes_NS, request.seed, row)
+                number_N = (row + np.arange(len(codes_NS))) % len(given_GW)
+                codes_NW[:, fixed_W] = given_GW[number_N][:, fixed_W]
+                yield self.tokenizer.decode_codes(codes_NW)
+                row += len(codes_NS)
+
+    def _complete(self, codes_NS: np.ndarray, seed: int, first_row: int) -> np.ndarray:
+        """All slots of the table, int32 (N, W): the fine remainders of numbers drawn uniformly in their
+        cells."""
+        codes_NW = np.zeros((len(codes_NS), self.tokenizer.num_slots), np.int32)
+        codes_NW[:, self.plan.slots] = codes_NS
+        if not self.tokenizer.residual.any():
+            return codes_NW
+        states_N = row_states(seed, first_row, len(codes_NS))
+        uniform_NK = np.zeros((len(codes_NS), len(self.tokenizer.column_slots)))
+        for k, slots in enumerate(self.tokenizer.column_slots.values()):
+            if self.tokenizer.residual[slots].any():
+                uniform_NK[:, k] = uniforms(states_N, RESIDUAL_SLOT + k)
+        return self.tokenizer.fill_residual(codes_NW, uniform_NK)
+
+    def _given(self, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,)."""
+        names = self.tokenizer.schema.names
+        for name in given:
+            if name not in names:
+                raise GenerationError(f"given: the table has no column {name!r}{nearest(name, list(names))}")
+        if set(given) != set(self.plan.columns[: len(given)]):
+            raise GenerationError(_not_leading(list(given), self.plan.columns))
+        lines = max((len(values) for values in given.values() if is_sequence(values)), default=1)
+        codes_GW = np.zeros((lines, self.tokenizer.num_slots), np.int32)
+        fixed_W = np.zeros(self.tokenizer.num_slots, bool)
+        for name, values in given.items():
+            slots = self.tokenizer.column_slots[name]
+            codes_GW[:, slots] = given_codes(self.tokenizer.codecs[name], values)
+            fixed_W[slots] = True
+        return codes_GW, fixed_W
+
+
+def given_codes(codec: Codec, values: Any) -> np.ndarray:
+    """Codes of one value (slots,), or of a sequence (lines, slots); each distinct value is encoded once.
+
+    Raises GenerationError for a value that the column cannot hold.
+    """
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        values = values.to_pylist()
+    listed: Sequence[Any] = list(values) if is_sequence(values) else [values]
+    place: dict[tuple[type, Any], int] = {}  # by type as well: 1 == True, but not in a column of text
+    try:
+        line_G = [place.setdefault((type(value), value), len(place)) for value in map(_plain, listed)]
+        codes = np.stack([codec.codes_for(value) for _, value in place])
+    except (CodecError, TypeError) as error:  # TypeError: a list or dict where a value should be
+        raise GenerationError(f"given: {error}") from error
+    return codes[line_G] if is_sequence(values) else codes[0]
+
+
+def _plain(value: Any) -> Any:
+    """A Python value of a numpy or pandas one; pandas' missing values are None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
+
+
+def _not_leading(given: Sequence[str], columns: Sequence[str]) -> str:
+    shown = ", ".join(columns[:6]) + (", ..." if len(columns) > 6 else "")
+    late = [name for name in given if name not in columns[: len(given)]]
+    return (
+        f"given: {', '.join(map(repr, late))} cannot be given: a row is made left to right, others come "
+        f"first (the model's order is {shown}; what is given must be the start of it). Train with "
+        f"model.condition_on=[{', '.join(given)}], or use a model that generates in any order (the CGM)"
+    )
