@@ -129,7 +129,9 @@ class _RowSample:
         if self._rows > self._wanted:
             self._compact()
         table = pa.Table.from_batches(self._held)
-        plain = [pc.cast(c, c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in table.columns]
+        plain = [
+            pc.cast(c, c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in table.columns
+        ]
         return pa.table(dict(zip(table.column_names, plain, strict=True)))
 
     def _compact(self) -> None:

@@ -27,7 +27,9 @@ class TypedTable:
 
     untyped = False
 
-    def __init__(self, source: str, found: pa.Schema, max_bad_rows: int, quarantine: str | Path | None) -> None:
+    def __init__(
+        self, source: str, found: pa.Schema, max_bad_rows: int, quarantine: str | Path | None
+    ) -> None:
         self.source = source
         self.bad_rows = 0
         self.column_names: list[str] = list(found.names)
@@ -50,9 +52,8 @@ class TypedTable:
         for raw in self._read(list(schema.names) if schema else self.column_names):
             batch = self._plain(raw, dictionary)
             if schema is not None:
-                first = before + 1
                 batch, misfits = cast_batch(
-                    batch, schema, dictionary=dictionary, number=lambda p, n=first: n + p, most=max(bad.room, 1)
+                    batch, schema, dictionary=dictionary, number=(before + 1).__add__, most=max(bad.room, 1)
                 )
                 self.bad_rows = bad.count + len(misfits)
                 bad.add(misfits)
@@ -63,7 +64,9 @@ class TypedTable:
 
     def _plain(self, batch: pa.RecordBatch, dictionary: bool) -> pa.RecordBatch:
         kinds = dict(zip(self.column_names, self._types, strict=True))
-        arrays = [_as_plain(c, kinds[n], dictionary) for n, c in zip(batch.schema.names, batch.columns, strict=True)]
+        arrays = [
+            _as_plain(c, kinds[n], dictionary) for n, c in zip(batch.schema.names, batch.columns, strict=True)
+        ]
         return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
@@ -167,7 +170,13 @@ def _from_pandas(frame: Any) -> pa.Table:
         values = frame.iloc[:, i]
         try:
             arrays.append(pa.Array.from_pandas(values))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError) as e:
+        except (
+            pa.ArrowInvalid,
+            pa.ArrowTypeError,
+            pa.ArrowNotImplementedError,
+            TypeError,
+            OverflowError,
+        ) as e:
             raise _mixed(values, name, e) from None
     arrays = [a.combine_chunks() if isinstance(a, pa.ChunkedArray) else a for a in arrays]
     return pa.Table.from_arrays(arrays, names=names)

@@ -69,7 +69,9 @@ class ByteSource(io.RawIOBase):
         try:
             return self._decoder.decode(raw, final=not raw).encode("utf-8")
         except UnicodeError as e:
-            raise EncodingError(f"{self.path} is not {self._encoding}: {e}; declare its encoding with encoding=") from None
+            raise EncodingError(
+                f"{self.path} is not {self._encoding}: {e}; declare its encoding with encoding="
+            ) from None
 
 
 def is_utf8(encoding: str) -> bool:
@@ -77,7 +79,9 @@ def is_utf8(encoding: str) -> bool:
     try:
         return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
     except LookupError:
-        raise EncodingError(f"encoding {encoding!r} is unknown; use a name such as utf-8, latin-1, cp1252, utf-16") from None
+        raise EncodingError(
+            f"encoding {encoding!r} is unknown; use a name such as utf-8, latin-1, cp1252, utf-16"
+        ) from None
 
 
 def refuse_other_encodings(head: bytes, source: str) -> None:
@@ -85,7 +89,7 @@ def refuse_other_encodings(head: bytes, source: str) -> None:
     bom = next((name for mark, name in _BOMS.items() if head.startswith(mark)), None)
     if bom == "utf-16" or b"\x00" in head[:1000]:
         raise EncodingError(
-            f'{source} is UTF-16, not UTF-8 (it begins with {head[:4].hex(" ")}); '
+            f"{source} is UTF-16, not UTF-8 (it begins with {head[:4].hex(' ')}); "
             'declare it: encoding="utf-16" (command line: --encoding utf-16)'
         )
 

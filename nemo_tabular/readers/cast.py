@@ -54,7 +54,8 @@ def cast_batch(
 
     `number` gives the row number, for people, of a position in this batch.
     """
-    arrays, reasons = [], {}
+    arrays: list[pa.Array] = []
+    reasons: dict[int, str] = {}
     for column in schema.columns:
         texts = batch.column(batch.schema.get_field_index(column.name))
         values, bad = cast_column(texts, column, most)
@@ -81,7 +82,9 @@ def cast_column(values: pa.Array, column: Column, most: int) -> tuple[pa.Array, 
     if not column.nullable and typed.null_count > len(bad):
         nulls = np.flatnonzero(np.asarray(pc.is_null(typed).to_numpy(zero_copy_only=False)))
         for position in nulls[: most + len(bad)].tolist():
-            bad.setdefault(position, f"column {column.name!r} is missing, where the schema says nullable: false")
+            bad.setdefault(
+                position, f"column {column.name!r} is missing, where the schema says nullable: false"
+            )
     return typed, bad
 
 
@@ -91,15 +94,22 @@ def _parsed(values: pa.Array, column: Column, most: int) -> tuple[pa.Array, dict
     values = _plain(values)
     if values.type == column.arrow:
         return values, {}
-    parse: Callable[[pa.Array], pa.Array] = lambda a: pc.cast(a, column.arrow)  # noqa: E731
-    if pa.types.is_string(values.type):
-        parse = lambda a: parse_texts(a, column)  # noqa: E731
+    is_text = pa.types.is_string(values.type)
+
+    def parse(some: pa.Array) -> pa.Array:
+        return parse_texts(some, column) if is_text else pc.cast(some, column.arrow)
+
     try:
         return parse(values), {}
     except pa.ArrowInvalid:
         positions = bad_positions(values, parse, most)
-    noun = _NOUNS.get(column.kind, f"a {column.kind}") + (f" of the format {column.format}" if column.format else "")
-    bad = {p: f"column {column.name!r}: {shown(values[p].as_py())} is not {noun} ({column.type})" for p in positions}
+    noun = _NOUNS.get(column.kind, f"a {column.kind}") + (
+        f" of the format {column.format}" if column.format else ""
+    )
+    bad = {
+        p: f"column {column.name!r}: {shown(values[p].as_py())} is not {noun} ({column.type})"
+        for p in positions
+    }
     if len(positions) >= most:
         return pa.nulls(len(values), column.arrow), bad  # the caller stops at these: nobody reads the values
     mask = np.zeros(len(values), bool)
@@ -115,7 +125,9 @@ def _missing_to_null(texts: pa.Array, column: Column) -> pa.Array:
         texts = pc.fill_null(_plain(texts), "")
     if pa.types.is_dictionary(texts.type):
         words = _null_where(texts.dictionary, marks)
-        return pa.DictionaryArray.from_arrays(texts.indices, words) if words is not texts.dictionary else texts
+        return (
+            pa.DictionaryArray.from_arrays(texts.indices, words) if words is not texts.dictionary else texts
+        )
     return _null_where(texts, marks)
 
 

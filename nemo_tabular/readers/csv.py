@@ -140,7 +140,9 @@ class CsvTable:
         lines = csv.reader(io.StringIO(head), delimiter=self.delimiter)
         names = next(line for line in lines if line)
         if next((line for line in lines if line or len(names) == 1), None) is None:
-            raise CsvError(f"{self.source} has a header ({_count(len(names), 'column')}) but no rows; add rows")
+            raise CsvError(
+                f"{self.source} has a header ({_count(len(names), 'column')}) but no rows; add rows"
+            )
         refuse_duplicates(names, self.source)
         return names
 
@@ -154,7 +156,9 @@ class CsvTable:
                 self._find_unclosed_quote()
             except CsvError as e:
                 return e
-            return CsvError(f"{self.source} holds a row of more than {self._block_bytes:,} bytes; raise block_bytes")
+            return CsvError(
+                f"{self.source} holds a row of more than {self._block_bytes:,} bytes; raise block_bytes"
+            )
         return CsvError(f"{self.source}: {message}")
 
     def _not_utf8(self, where: str) -> EncodingError:
@@ -201,7 +205,9 @@ class RowNumbers:
         if row.actual_columns > row.expected_columns:
             fields = next(csv.reader([row.text]), [])
             extra = f" (extra: {shown(', '.join(fields[row.expected_columns :]))})"
-        reason = f"{row.actual_columns} fields where the header has {row.expected_columns}{extra}; quoted wrongly?"
+        reason = (
+            f"{row.actual_columns} fields where the header has {row.expected_columns}{extra}; quoted wrongly?"
+        )
         self.bad.append(BadRow(row.number - 1, reason, row.text))
         return "skip"
 
@@ -273,4 +279,3 @@ def _no_rows(types: dict[str, pa.DataType]) -> pa.RecordBatch:
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("s" if n != 1 else "")
-

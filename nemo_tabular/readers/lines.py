@@ -33,7 +33,9 @@ def csv_lines(batch: pa.RecordBatch, columns: Sequence[Column | None], delimiter
 
 def header_line(names: Sequence[str], delimiter: str = ",") -> bytes:
     """The first line of the file."""
-    return (delimiter.join(_quoted(pa.array(list(names), pa.large_string()), delimiter).to_pylist()) + "\n").encode()
+    return (
+        delimiter.join(_quoted(pa.array(list(names), pa.large_string()), delimiter).to_pylist()) + "\n"
+    ).encode()
 
 
 def _bytes_of(lines: pa.Array) -> memoryview:
@@ -52,7 +54,7 @@ def _fields(values: pa.Array, column: Column | None, delimiter: str) -> pa.Array
         texts = _quoted(pc.cast(values, pa.large_string()), delimiter)
     else:
         texts = pc.cast(_shown(values, column), pa.large_string())
-        if delimiter in ".,-:" or column is not None and (has_marks(column) or column.format):
+        if delimiter in ".,-:" or (column is not None and (has_marks(column) or column.format)):
             texts = _quoted(texts, delimiter)
     missing = column.missing_values[0] if column is not None else ""
     return pc.fill_null(texts, missing) if texts.null_count else texts
@@ -92,7 +94,9 @@ def _with_marks(texts: pa.Array, column: Column) -> pa.Array:
 def _time_text(values: pa.Array, format: str | None) -> pa.Array:
     kind = values.type
     if pa.types.is_time(kind):  # strftime and casts know timestamps only
-        stamps = pc.cast(pc.cast(values, pa.time64(kind.unit) if kind.bit_width == 64 else pa.time64("us")), pa.int64())
+        stamps = pc.cast(
+            pc.cast(values, pa.time64(kind.unit) if kind.bit_width == 64 else pa.time64("us")), pa.int64()
+        )
         values = pc.cast(stamps, pa.timestamp(kind.unit if kind.bit_width == 64 else "us"))
     if format is not None:
         seconds = _coarsest(values) if "%f" not in format else values
@@ -116,10 +120,12 @@ def _coarsest(values: pa.Array) -> pa.Array:
 
 def _quoted(texts: pa.Array, delimiter: str) -> pa.Array:
     """Quotes (and doubles the quotes in) the texts that need it: specials, blanks at the ends, the empty text."""
-    special = "|".join(("[\"\r\n]", "\\" + delimiter, "^[ \t]", "[ \t]$", "^$"))
+    special = "|".join(('["\r\n]', "\\" + delimiter, "^[ \t]", "[ \t]$", "^$"))
     needed = pc.fill_null(pc.match_substring_regex(texts, special), False)
     if not pc.any(needed).as_py():
         return texts
     inner = pc.replace_substring(texts, '"', '""')
     quote = pa.scalar('"', texts.type)
-    return pc.if_else(needed, pc.binary_join_element_wise(quote, inner, quote, pa.scalar("", texts.type)), texts)
+    return pc.if_else(
+        needed, pc.binary_join_element_wise(quote, inner, quote, pa.scalar("", texts.type)), texts
+    )

@@ -115,7 +115,9 @@ def _paths(source: str | Path | list | tuple) -> list[Path]:
     else:
         paths = [Path(source)]
     if not paths:
-        raise TabularError(f"{source}: no table found there; known are {', '.join(READERS)}, also with .gz or .zst")
+        raise TabularError(
+            f"{source}: no table found there; known are {', '.join(READERS)}, also with .gz or .zst"
+        )
     for path in paths:
         if not path.is_file():
             raise TabularError(f"{path}: no such file")

@@ -151,8 +151,10 @@ def _suffixes(path: Path) -> tuple[str, str]:
     suffixes = [s.lower() for s in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
     kind = suffixes[-1] if suffixes else ""
-    if kind not in (".csv", ".tsv", ".parquet") or kind == ".parquet" and compression:
-        raise WriteError(f"cannot write {path}: the name must end in .csv, .tsv (also .gz or .zst) or .parquet")
+    if kind not in (".csv", ".tsv", ".parquet") or (kind == ".parquet" and compression):
+        raise WriteError(
+            f"cannot write {path}: the name must end in .csv, .tsv (also .gz or .zst) or .parquet"
+        )
     return kind, compression
 
 

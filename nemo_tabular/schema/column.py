@@ -99,15 +99,21 @@ class Column:
     def from_dict(cls, given: Mapping[str, Any]) -> Column:
         """A checked Column; an unknown key, kind, codec or type is a SchemaError that names the nearest."""
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            raise SchemaError(f"a column of a schema needs a name that is text (quote it if need be), got {given!r}")
+            raise SchemaError(
+                f"a column of a schema needs a name that is text (quote it if need be), got {given!r}"
+            )
         where = f"column {given['name']!r}"
         known = [f.name for f in fields(cls)]
         for key in given:
             if key not in known:
-                raise SchemaError(f"{where}: unknown key {key!r}{nearest(str(key), known)}; known: {', '.join(known)}")
+                raise SchemaError(
+                    f"{where}: unknown key {key!r}{nearest(str(key), known)}; known: {', '.join(known)}"
+                )
         for key in ("kind", "codec"):
             if key not in given:
-                raise SchemaError(f"{where}: needs a {key}, one of {', '.join(KINDS if key == 'kind' else CODECS)}")
+                raise SchemaError(
+                    f"{where}: needs a {key}, one of {', '.join(KINDS if key == 'kind' else CODECS)}"
+                )
         values = dict(given)
         _check_member(where, "kind", values["kind"], KINDS)
         values.setdefault("type", DEFAULT_TYPES[values["kind"]])
@@ -147,7 +153,9 @@ class Schema:
         for c in self.columns:
             if c.name == name:
                 return c
-        raise SchemaError(f"column {name!r} is not in the schema{nearest(name, self.names)}; it has {_some(self.names)}")
+        raise SchemaError(
+            f"column {name!r} is not in the schema{nearest(name, self.names)}; it has {_some(self.names)}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -211,7 +219,9 @@ def refuse_duplicates(names: Iterable[str], where: str) -> None:
     seen: dict[str, int] = {}
     for i, name in enumerate(names, 1):
         if name in seen:
-            raise SchemaError(f"{where} has two columns called {name!r} (columns {seen[name]} and {i}); rename one")
+            raise SchemaError(
+                f"{where} has two columns called {name!r} (columns {seen[name]} and {i}); rename one"
+            )
         seen[name] = i
 
 
@@ -224,12 +234,16 @@ def _read_bytes(path: Path) -> bytes:
 
 def _check_member(where: str, what: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise SchemaError(f"{where}: {what} {value!r} is not known{nearest(str(value), known)}; it is one of {', '.join(known)}")
+        raise SchemaError(
+            f"{where}: {what} {value!r} is not known{nearest(str(value), known)}; it is one of {', '.join(known)}"
+        )
 
 
 def _texts(where: str, value: object) -> tuple[str, ...]:
     """A tuple of texts from YAML's list or a lone text."""
-    items = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (value,)
+    items = (
+        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (value,)
+    )
     for item in items:
         if not isinstance(item, str):
             raise SchemaError(f"{where}: {item!r} is not text; put it in quotes")

@@ -30,6 +30,8 @@ from nemo_tabular.schema.readings import (
 FEW_VALUES = 256  # numbers with no more distinct values than this get one token each
 SMALL_TABLE = 50  # below it, "half of the rows" says nothing
 ID_ROWS = 1_000
+ID_SHARE = 0.5
+SURELY_ID_SHARE = 0.9
 SHORT_TEXT_BYTES = 32
 FEW_CODES = 1_024
 LATE_SHARE = 0.01  # a column of numbers in which at most this share is not a number is a broken column
@@ -79,9 +81,13 @@ def decide_typed(name: str, stats: ColumnStats, rows: int) -> Column:
     if pa.types.is_decimal(kind):
         word = "decimal"
     codec, say = _number_codec(k, rows, (low, high) if word == "integer" else None)
-    digits = f" with at most {places} decimals" if word == "decimal" and places else ""
+    digits = f"; {_places(places)}" if word == "decimal" else ""
     count = f"{k:,} distinct" if k is not None else "many distinct"
-    why = f"{count} {kind} values{digits} between {low} and {high}: {say}" if low is not None else f"no finite value: {say}"
+    why = (
+        f"{count} {kind} values between {low} and {high}: {say}{digits}"
+        if low is not None
+        else f"no finite value: {say}"
+    )
     return Column(name, word, str(kind), codec, nullable, why=why)
 
 
@@ -108,6 +114,8 @@ def _number_marks(e: TextEvidence, fitting: list[MarkedReading]) -> Reading:
     decided = [r for r in fitting if r.decided or (r.column.decimal, r.column.thousands) == (".", "")]
     if decided:
         return decided[0]
+    if any(r.column.prefix.strip("%") or r.column.suffix.strip("%") for r in fitting):
+        return fitting[0]  # nobody writes money with three decimals: these are thousands
     if len(fitting) > 1 and (fitting[0].low, fitting[0].high) != (fitting[-1].low, fitting[-1].high):
         example = next(w for w in e.counts or {"1,234": 1} if "," in w or "." in w)
         raise SchemaError(
@@ -178,13 +186,13 @@ def _float_kind(r: FloatReading) -> tuple[str, str, str]:
         marks = {"decimal": c.decimal, "thousands": c.thousands, "prefix": c.prefix, "suffix": c.suffix}
         used = [f"{k}: {v!r}" for k, v in marks.items() if v and (k, v) != ("decimal", ".")]
         note = f"written with {', '.join(used)}" + (f" (see {r.example!r})" if r.example else "")
-    if r.exponents or r.special and not r.points:
+    if r.exponents or (r.special and not r.points):
         return "float", "double", note
     if r.inexact is not None and r.places <= 6:
         extra = f"{r.inexact!r} has more digits than a double holds"
         return "decimal", f"decimal128(38, {r.places})", "; ".join(filter(None, [note, extra]))
     if r.inexact is None and r.digits <= 15 and r.places <= 12:
-        return "decimal", "double", "; ".join(filter(None, [note, f"at most {r.places} decimals"]))
+        return "decimal", "double", "; ".join(filter(None, [note, _places(r.decimals)]))
     return "float", "double", note
 
 
@@ -229,11 +237,23 @@ def _code(e: TextEvidence, r: Reading) -> Column:
     marks, said = _missing(e, keeps_nan=False)
     zeros = getattr(r, "leading_zeros", 0)
     n = e.rows - e.empty
-    why = f"leading zeros in {zeros:,} of {n:,} values" if zeros else "integers beyond 64 bits, which a number would round"
+    why = (
+        f"leading zeros in {zeros:,} of {n:,} values"
+        if zeros
+        else "integers beyond 64 bits, which a number would round"
+    )
     few = not e.overflown and e.distinct <= FEW_CODES and (e.rows <= SMALL_TABLE or 2 * e.distinct <= n)
-    why += f": kept as text code, {'one token each' if few else 'a token a character'}" + (f"; {said}" if said else "")
+    why += f": kept as text code, {'one token each' if few else 'a token a character'}" + (
+        f"; {said}" if said else ""
+    )
     return Column(
-        e.name, "code", "string", "category" if few else "text", _has_missing(e, marks), why=why, missing_values=marks
+        e.name,
+        "code",
+        "string",
+        "category" if few else "text",
+        _has_missing(e, marks),
+        why=why,
+        missing_values=marks,
     )
 
 
@@ -242,16 +262,20 @@ def _string(e: TextEvidence, codec: str | None, max_categories: int, readings: S
     k, n, nullable = e.distinct, e.rows - e.empty, e.empty > 0
     count = f"more than {k - 1:,}" if e.overflown else f"{k:,}"
     many = e.overflown or k > max_categories
-    if codec != "category" and e.looks_like_id and e.rows > ID_ROWS:
+    short = e.max_bytes <= SHORT_TEXT_BYTES
+    # names of towns may be distinct in most rows; only what is new in nearly every row is an id for sure
+    is_id = e.share_distinct > (SURELY_ID_SHARE if short else ID_SHARE)
+    if codec != "category" and is_id and e.rows > ID_ROWS:
         raise SchemaError(
             f"column {e.name!r} looks like an id: {count} distinct texts in {e.rows:,} rows; leave it out with "
             f"drop: [{e.name}] (command line: --drop {e.name}), or keep it with codec: text, "
             "or raise max_categories and set codec: category"
         )
-    short = e.max_bytes <= SHORT_TEXT_BYTES
-    if not many and (codec == "category" or not e.looks_like_id or k <= SMALL_TABLE or not short):
+    if not many and (codec == "category" or e.share_distinct <= ID_SHARE or k <= SMALL_TABLE or not short):
         examples = ", ".join(repr(_cut(w, 20)) for w in list(e.counts)[:3])
-        why = f"{count} distinct text{'s' if k > 1 else ''} such as {examples}: one token each" + _odd_note(readings, k)
+        why = f"{count} distinct text{'s' if k > 1 else ''} such as {examples}: one token each" + _odd_note(
+            readings, k
+        )
         return Column(e.name, "category", "string", "category", nullable, why=why)
     if codec != "category" and short:
         why = f"{count} distinct texts of at most {e.max_bytes} bytes in {e.rows:,} rows: a token a byte"
@@ -281,7 +305,9 @@ def _declared(e: TextEvidence, hint: Mapping[str, Any]) -> Column:
     codec = CODEC_OF.get(kind, "category")
     if codec == "digits":
         codec, _ = _number_codec(_distinct_numbers(e), e.rows, None)
-    return Column(e.name, kind, type_, codec, _has_missing(e, marks), why="kind set by hand", missing_values=marks)
+    return Column(
+        e.name, kind, type_, codec, _has_missing(e, marks), why="kind set by hand", missing_values=marks
+    )
 
 
 def _kind_from(name: str, hint: Mapping[str, Any]) -> str:
@@ -300,7 +326,13 @@ def _number_codec(k: int | None, rows: int, ends: tuple[int, int] | None) -> tup
     """values for few distinct numbers (k; None: unknown, many), else digits."""
     if k is not None and k <= FEW_VALUES and (rows <= SMALL_TABLE or 2 * k < rows):
         return "values", "one token each"
-    if ends is not None and ends[0] is not None and ends[1] - ends[0] >= WIDE and k is not None and 2 * k < rows:
+    if (
+        ends is not None
+        and ends[0] is not None
+        and ends[1] - ends[0] >= WIDE
+        and k is not None
+        and 2 * k < rows
+    ):
         return "values", "too far apart for digits, one token each"
     return "digits", "digits"
 
@@ -328,6 +360,12 @@ def _missing(e: TextEvidence, *, keeps_nan: bool) -> tuple[tuple[str, ...], str]
 
 def _has_missing(e: TextEvidence, marks: Sequence[str]) -> bool:
     return e.empty > 0 or any(e.missing_words.get(m, 0) for m in marks)
+
+
+def _places(n: int | None) -> str:
+    if n is None:
+        return ""
+    return "whole numbers" if n == 0 else "at most 1 decimal" if n == 1 else f"at most {n} decimals"
 
 
 def _cut(text: str, most: int = 40) -> str:

@@ -73,11 +73,11 @@ class TextEvidence:
         return len(self.counts) if not self.overflown else self._cap + 1
 
     @property
-    def looks_like_id(self) -> bool:
-        """Whether more than half of the rows hold a text of their own."""
+    def share_distinct(self) -> float:
+        """Distinct texts per row that has one; beyond the cap, how often a later row still brought a new one."""
         if not self.overflown:
-            return 2 * len(self.counts) > self.rows - self.empty
-        return 2 * self.new_after_overflow > self.rows_after_overflow
+            return len(self.counts) / max(1, self.rows - self.empty)
+        return self.new_after_overflow / max(1, self.rows_after_overflow)
 
     def _collect(self, words: pa.Array, counts: np.ndarray, values: pa.Array, start: int) -> None:
         new = []
@@ -87,7 +87,9 @@ class TextEvidence:
             self.counts[word] = self.counts.get(word, 0) + n
         if new:
             self._bytes += sum(map(len, new))
-            self.first_rows.update(zip(new, first_rows(values, pa.array(new, pa.string()), start), strict=True))
+            self.first_rows.update(
+                zip(new, first_rows(values, pa.array(new, pa.string()), start), strict=True)
+            )
         if len(self.counts) > self._cap or self._bytes > MOST_BYTES:
             self._begin_readings()
             self._frozen = pa.array(self.counts, pa.string())
@@ -115,7 +117,9 @@ class TextEvidence:
 
     def _without_missing(self, words: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         """Sets aside the words that mean missing in a column of numbers or dates, and the empty text."""
-        found = np.asarray(pc.is_in(words, pa.array(["", *self._known_missing])).to_numpy(zero_copy_only=False))
+        found = np.asarray(
+            pc.is_in(words, pa.array(["", *self._known_missing])).to_numpy(zero_copy_only=False)
+        )
         if not found.any():
             return words, counts
         for word, n in zip(words.filter(pa.array(found)).to_pylist(), counts[found].tolist(), strict=True):

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nemo_tabular.profile import least_decimals
 from nemo_tabular.schema.column import Column
 from nemo_tabular.schema.dateformats import DAY_US, instants, kind_of
 from nemo_tabular.schema.texts import bad_positions, number_pattern, parser_of
@@ -21,7 +22,8 @@ from nemo_tabular.schema.texts import bad_positions, number_pattern, parser_of
 RowsOf = Callable[[pa.Array], list[int]]
 MOST_ODD_WORDS = 64  # a reading that more texts than this do not fit is wrong
 MOST_ODD_SHARE = 0.05
-_PROBE = 64
+_PROBE = 4  # a reading that fits none of a few texts is not worth the search for those it does not fit
+_FEW = 64
 _EXACT_DIGITS = 15  # every decimal of at most 15 digits survives the way into a double and back
 _MARKS = "$€£¥%"
 
@@ -44,8 +46,8 @@ class Reading:
         """Take in distinct texts (no nulls); dies when too many do not fit."""
         if not self.alive or not len(words):
             return
-        probe = words.slice(0, _PROBE)
-        if 2 * len(self.misfits(probe, _PROBE)) > len(probe):
+        probe = words.take(pa.array(np.linspace(0, len(words) - 1, min(_PROBE, len(words))).astype(np.int64)))
+        if len(self.misfits(probe, _PROBE)) == len(probe):
             self.alive = False
             return
         bad = self.misfits(words, MOST_ODD_WORDS + 1 - len(self.odd))
@@ -99,6 +101,10 @@ class BooleanReading(Reading):
         super().__init__(Column("", "boolean", "bool", "category"))
         self.styles: set[str] = set()
 
+    def misfits(self, words: pa.Array, most: int) -> list[int]:
+        fits = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(words)), pa.array(["false", "true"]))
+        return np.flatnonzero(~np.asarray(fits.to_numpy(zero_copy_only=False)))[:most].tolist()
+
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
         for word in words.to_pylist():
             style = next((s for s in (str.lower, str.title, str.upper) if s(word) == word), str.lower)
@@ -136,15 +142,17 @@ class FloatReading(Reading):
         super().__init__(column or Column("", "float", "double", "digits"))
         self.leading_zeros = 0
         self.places = 0
+        self.decimals: int | None = 0
         self.exponents = self.special = self.points = False
         self.digits = 0
         self.inexact: str | None = None
         self.overflow: str | None = None
 
     def parse(self, words: pa.Array) -> pa.Array:
-        if pc.any(pc.starts_with(words, "+")).as_py() and pc.any(
-            pc.match_substring_regex(words, r"^\+\d+$")
-        ).as_py():
+        if (
+            pc.any(pc.starts_with(words, "+")).as_py()
+            and pc.any(pc.match_substring_regex(words, r"^\+\d+$")).as_py()
+        ):
             raise pa.ArrowInvalid("a code with a plus sign")
         return super().parse(words)
 
@@ -156,6 +164,7 @@ class FloatReading(Reading):
             words, values = words.filter(finite), values.filter(finite)
             counts = counts[np.asarray(finite.to_numpy(zero_copy_only=False))]
         self._widen(values)
+        self.decimals = least_decimals(values.to_numpy(), self.decimals)
         self.leading_zeros += leading_zero_rows(words, counts)
         self._note_digits(words)
 
@@ -182,7 +191,9 @@ class FloatReading(Reading):
         if not pc.any(differs).as_py():
             self.digits = max(self.digits, _EXACT_DIGITS + 1)
             return
-        for word, value in zip(words.filter(differs).to_pylist(), values.filter(differs).to_pylist(), strict=True):
+        for word, value in zip(
+            words.filter(differs).to_pylist(), values.filter(differs).to_pylist(), strict=True
+        ):
             plain = word.replace(self.column.decimal, ".") if self.column.decimal != "." else word
             try:
                 exact = Decimal(plain) == Decimal(repr(value))
@@ -213,7 +224,9 @@ class MarkedReading(FloatReading):
         return _unmatched(words, number_pattern(c.decimal, c.thousands, c.prefix, c.suffix))[:most]
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
-        self._widen(self.parse(words))
+        values = self.parse(words)
+        self._widen(values)
+        self.decimals = least_decimals(values.to_numpy(), self.decimals)
         c = self.column
         marked = pc.match_substring_regex(words, "[.,]" if c.decimal == "," or c.thousands else "[.]")
         self._note_digits(_bare(words, c))
@@ -289,7 +302,9 @@ def readings_of(words: pa.Array) -> list[Reading]:
 
 def leading_zero_rows(words: pa.Array, counts: np.ndarray) -> int:
     """Rows whose text is digits after a needless zero: 007, -01, 00.5."""
-    suspects = pc.or_(pc.starts_with(words, "0"), pc.or_(pc.starts_with(words, "-0"), pc.starts_with(words, " ")))
+    suspects = pc.or_(
+        pc.starts_with(words, "0"), pc.or_(pc.starts_with(words, "-0"), pc.starts_with(words, " "))
+    )
     if not pc.any(suspects).as_py():
         return 0
     zeros = pc.match_substring_regex(words, r"^\s*-?0\d")
@@ -316,7 +331,9 @@ def _instants(words: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _unmatched(words: pa.Array, pattern: str) -> list[int]:
-    return np.flatnonzero(~np.asarray(pc.match_substring_regex(words, pattern).to_numpy(zero_copy_only=False))).tolist()
+    return np.flatnonzero(
+        ~np.asarray(pc.match_substring_regex(words, pattern).to_numpy(zero_copy_only=False))
+    ).tolist()
 
 
 def _bare(words: pa.Array, column: Column) -> pa.Array:
@@ -334,11 +351,24 @@ def _marked(words: pa.Array) -> list[Reading]:
         return []
     prefix, suffix = found[0]["prefix"], found[0]["suffix"]
     marks = [(".", ""), (".", ","), (",", ""), (",", ".")]
-    return [MarkedReading(d, t, prefix, suffix) for d, t in marks if (d, t, prefix, suffix) != (".", "", "", "")]
+    return [
+        MarkedReading(d, t, prefix, suffix) for d, t in marks if (d, t, prefix, suffix) != (".", "", "", "")
+    ]
 
 
 _DATES = (
-    *("%Y/%m/%d", "%Y.%m.%d", "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %d %Y"),
+    *(
+        "%Y/%m/%d",
+        "%Y.%m.%d",
+        "%Y-%m",
+        "%Y/%m",
+        "%m/%Y",
+        "%m-%Y",
+        "%d %b %Y",
+        "%d-%b-%Y",
+        "%b %d, %Y",
+        "%b %d %Y",
+    ),
     *("%d %B %Y", "%B %d, %Y", "%b-%Y", "%b %Y", "%B %Y", "%d-%b-%y", "%b-%y"),
     *(m + s + d + s + y for s, y, (m, d) in product("/-.", ("%Y", "%y"), (("%d", "%m"), ("%m", "%d")))),
 )
@@ -352,12 +382,22 @@ _FORMATS = (
 )
 
 
+def _shape(text: str) -> str:
+    """What is neither letter nor digit, in order: `03/04/2020 10:11` -> `// :`."""
+    return "".join(c for c in text if not c.isalnum())
+
+
+_BY_SHAPE: dict[str, list[str]] = {}
+for _format in _FORMATS:
+    _BY_SHAPE.setdefault(_shape(_format.replace("%", "")), []).append(_format)
+
+
 def _formats(words: pa.Array) -> list[str]:
-    """The formats that more than half of the texts fit; cheap, since few texts are looked at."""
-    few = pc.utf8_trim_whitespace(words.slice(0, _PROBE))
-    if not len(few) or 2 * sum(any(c.isdigit() for c in w) for w in few.to_pylist()) < len(few):
-        return []
-    return [f for f in _FORMATS if 2 * int(instants(few, f)[1].sum()) > len(few)]
+    """The formats that more than half of the texts fit; few texts are looked at, and formats of their shape only."""
+    few = pc.utf8_trim_whitespace(words.slice(0, _FEW))
+    shapes = dict.fromkeys(_shape(w) for w in few.to_pylist() if any(c.isdigit() for c in w))
+    candidates = [f for shape in shapes for f in _BY_SHAPE.get(shape, [])]
+    return [f for f in candidates if 2 * int(instants(few, f)[1].sum()) > len(few)]
 
 
 def first_day_first(format: str) -> bool:

@@ -78,7 +78,7 @@ def has_marks(column: Column) -> bool:
 def number_pattern(decimal: str, thousands: str, prefix: str = "", suffix: str = "") -> str:
     """RE2 pattern of numbers with these marks: `$-1,234.56`, `-1.234,5`, `12 %`."""
     mark, sep, before, after = (re.escape(m) for m in (decimal, thousands, prefix.strip(), suffix.strip()))
-    whole = rf"\d{{1,3}}(?:{sep}\d{{3}})+|\d+" if thousands else r"\d+"
+    whole = rf"[1-9]\d{{0,2}}(?:{sep}\d{{3}})+|\d+" if thousands else r"\d+"
     return rf"^\s*-?(?:{before}\s*)?-?(?:{whole})(?:{mark}\d+)?(?:\s*{after})?\s*$"
 
 
@@ -88,7 +88,9 @@ def _marks(column: Column) -> Parse:
         return lambda texts: texts
     pattern = number_pattern(column.decimal, column.thousands, column.prefix, column.suffix)
     pattern = f"{pattern}|^{_NOT_FINITE}$"
-    drop = "|".join(re.escape(m.strip()) for m in (column.prefix, column.suffix, column.thousands) if m.strip())
+    drop = "|".join(
+        re.escape(m.strip()) for m in (column.prefix, column.suffix, column.thousands) if m.strip()
+    )
     drop = rf"\s+|{drop}" if drop else r"\s+"
 
     def plain(texts: pa.Array) -> pa.Array:

@@ -63,4 +63,6 @@ def plain_type(found: pa.DataType, where: str) -> pa.DataType:
         return pa.decimal128(min(found.precision, 38), found.scale)
     if str(found) in _PLAIN or pa.types.is_timestamp(found):
         return found
-    raise SchemaError(f"{where}: values of type {found} cannot be written as tokens; convert the column or drop it")
+    raise SchemaError(
+        f"{where}: values of type {found} cannot be written as tokens; convert the column or drop it"
+    )
