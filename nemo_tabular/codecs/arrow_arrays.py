@@ -73,7 +73,9 @@ def _decimal_numbers(array: pa.Array) -> np.ndarray:
     if array.null_count:
         wide &= array.is_valid().to_numpy(zero_copy_only=False)
     if wide.any():
-        raise OverflowError(f"{array[int(np.flatnonzero(wide)[0])]} does not fit 63 bits at scale {array.type.scale}")
+        raise OverflowError(
+            f"{array[int(np.flatnonzero(wide)[0])]} does not fit 63 bits at scale {array.type.scale}"
+        )
     return low
 
 

@@ -123,7 +123,9 @@ class Codec(ABC):
         """The Arrow array, of type `self.type` exactly, that codes of shape (rows, slots) stand for."""
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != len(self.slots):
-            raise CodecError(f"column {self.name!r}: codes of shape {codes.shape}, expected (rows, {len(self.slots)})")
+            raise CodecError(
+                f"column {self.name!r}: codes of shape {codes.shape}, expected (rows, {len(self.slots)})"
+            )
         for k, slot in enumerate(self.slots):
             if len(codes) and not (codes[:, k].min() >= 0 and codes[:, k].max() < slot.size):
                 row = int(np.flatnonzero((codes[:, k] < 0) | (codes[:, k] >= slot.size))[0])
@@ -200,8 +202,16 @@ class Codec(ABC):
             if not isinstance(value, str):
                 return pa.array([value], kind)
             return self._parse(value.strip(), kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError) as error:
-            raise CodecError(f"column {self.name!r}: {value!r} is not a value of type {self.type} ({error})") from error
+        except (
+            pa.ArrowInvalid,
+            pa.ArrowTypeError,
+            pa.ArrowNotImplementedError,
+            OverflowError,
+            ValueError,
+        ) as error:
+            raise CodecError(
+                f"column {self.name!r}: {value!r} is not a value of type {self.type} ({error})"
+            ) from error
 
     def _parse(self, text: str, kind: pa.DataType) -> pa.Array:
         array = pa.array([text])

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from nemo_tabular.codecs.arrow_arrays import array_of, arrow_type, numbers, python_value, storage_dtype, storage_number
+from nemo_tabular.codecs.arrow_arrays import (
+    array_of,
+    arrow_type,
+    numbers,
+    python_value,
+    storage_dtype,
+    storage_number,
+)
 from nemo_tabular.codecs.base import Codec, Slot, check_options
 from nemo_tabular.codecs.zones import DAY, transitions
 from nemo_tabular.errors import CodecError
@@ -23,7 +30,13 @@ if TYPE_CHECKING:
     from nemo_tabular.profile import ColumnProfile
     from nemo_tabular.schema import Column
 
-NATURAL = {"month": range(1, 13), "day": range(1, 32), "hour": range(24), "minute": range(60), "second": range(60)}
+NATURAL = {
+    "month": range(1, 13),
+    "day": range(1, 32),
+    "hour": range(24),
+    "minute": range(60),
+    "second": range(60),
+}
 """Parts with a fixed range; the year's range is the fitted one."""
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -64,7 +77,9 @@ class Part:
         values = np.array(self.values)
         right = np.minimum(np.searchsorted(values, found), len(values) - 1)
         left = np.maximum(right - 1, 0)
-        return np.where(np.abs(values[right] - found) < np.abs(values[left] - found), right, left).astype(np.int32)
+        return np.where(np.abs(values[right] - found) < np.abs(values[left] - found), right, left).astype(
+            np.int32
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,7 +110,9 @@ class CalendarCodec(Codec):
         options = check_options(column, ("out_of_range", "resolution"))
         out_of_range = options.get("out_of_range", "error")
         if out_of_range not in POLICIES:
-            raise CodecError(f"column {column.name!r}: out_of_range: {out_of_range} is not one of {', '.join(POLICIES)}")
+            raise CodecError(
+                f"column {column.name!r}: out_of_range: {out_of_range} is not one of {', '.join(POLICIES)}"
+            )
         books: dict[str, Any] = {
             "name": column.name,
             "type": column.type,
@@ -109,7 +126,9 @@ class CalendarCodec(Codec):
         if profile.minimum is None:
             return cls(**books, parts=())
         sample = profile.sample if profile.sample.type == kind else profile.sample.cast(kind)
-        bounds = np.array([storage_number(v, kind) for v in (profile.minimum, profile.maximum)], storage_dtype(kind))
+        bounds = np.array(
+            [storage_number(v, kind) for v in (profile.minimum, profile.maximum)], storage_dtype(kind)
+        )
         instants = np.concatenate([numbers(sample.drop_null()), bounds])
         books["offsets"] = _offsets_around(column, kind, bounds)
         books["step"] = step = _step(column, options.get("resolution"), kind, instants)
@@ -212,7 +231,9 @@ class CalendarCodec(Codec):
             policy = self._policy("clip" if policy == "nearest" else policy, self.out_of_range, POLICIES)
             gone = gone | self._encode_parts(array, instants, codes, gone, policy)
         elif not gone.all():
-            raise CodecError(f"column {self.name!r}: no value was seen at fit; refit on a table that has some")
+            raise CodecError(
+                f"column {self.name!r}: no value was seen at fit; refit on a table that has some"
+            )
         if gone.any():
             codes[gone] = 0
 
@@ -293,7 +314,13 @@ class CalendarCodec(Codec):
         if pa.types.is_date(kind):
             instants = days if pa.types.is_date32(kind) else days * (DAY * 1000)
         else:
-            seconds = days * DAY + part["hour"] * 3600 + part["minute"] * 60 + part["second"] - part.get("offset", 0)
+            seconds = (
+                days * DAY
+                + part["hour"] * 3600
+                + part["minute"] * 60
+                + part["second"]
+                - part.get("offset", 0)
+            )
             per_second = _per_second(kind)
             room = np.iinfo(np.int64)  # nanoseconds end in 2262, within a year
             seconds = np.clip(seconds, room.min // per_second + 1, room.max // per_second - 1)
@@ -359,7 +386,9 @@ def _civil(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _days(year: Any, month: Any, day: Any) -> np.ndarray:
     """Days since 1970-01-01; a day beyond the month's end is its last."""
     number = np.asarray((year - 1970) * 12 + month - 1, np.int64)
-    start, end = (n.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) for n in (number, number + 1))
+    start, end = (
+        n.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) for n in (number, number + 1)
+    )
     return np.minimum(start + day, end) - 1
 
 
@@ -372,7 +401,9 @@ def _offsets_around(column: Column, kind: pa.DataType, bounds: np.ndarray) -> tu
     try:
         return transitions(kind.tz, first - DAY, last + DAY)
     except pa.ArrowInvalid as error:
-        raise CodecError(f"column {column.name!r}: time zone {kind.tz!r} is not known here ({error})") from error
+        raise CodecError(
+            f"column {column.name!r}: time zone {kind.tz!r} is not known here ({error})"
+        ) from error
 
 
 def _step(column: Column, resolution: str | None, kind: pa.DataType, instants: np.ndarray) -> int:
@@ -380,7 +411,9 @@ def _step(column: Column, resolution: str | None, kind: pa.DataType, instants: n
     per_second = _per_second(kind)
     if resolution is not None:
         if resolution not in PER_SECOND or PER_SECOND[resolution] > per_second:
-            raise CodecError(f"column {column.name!r}: resolution: {resolution} is finer than the type {kind}")
+            raise CodecError(
+                f"column {column.name!r}: resolution: {resolution} is finer than the type {kind}"
+            )
         return per_second // PER_SECOND[resolution]
     step = per_second
     while step > 1 and (instants % step != 0).any():

@@ -53,9 +53,16 @@ class CategoryCodec(Codec):
                 f"column {column.name!r}: unseen: {unseen} is not possible here; choose one of "
                 f"{', '.join(POLICIES[1:] if min_count > 1 else POLICIES)}"
             )
-        books = {"name": column.name, "type": column.type, "nullable": column.nullable, "format": column.format}
+        books = {
+            "name": column.name,
+            "type": column.type,
+            "nullable": column.nullable,
+            "format": column.format,
+        }
         empty = cls(**books, values=())
-        kept = [value for value, count in profile.distinct.items() if count >= min_count and value is not None]
+        kept = [
+            value for value, count in profile.distinct.items() if count >= min_count and value is not None
+        ]
         texts = empty._texts(pa.array(kept, empty.arrow_type)) if kept else pa.array([], pa.string())
         nullable = column.nullable or unseen == "missing" or not (kept or unseen == "other")
         return cls(
@@ -87,7 +94,9 @@ class CategoryCodec(Codec):
         try:
             return texts.cast(self.arrow_type)
         except pa.ArrowInvalid:  # "other" is no value of a typed column: it is written as missing
-            return pa.array([*missing, *([None] * len(other)), *self.values], pa.string()).cast(self.arrow_type)
+            return pa.array([*missing, *([None] * len(other)), *self.values], pa.string()).cast(
+                self.arrow_type
+            )
 
     def _texts(self, array: pa.Array) -> pa.Array:
         return array if pa.types.is_string(array.type) else array.cast(pa.string())

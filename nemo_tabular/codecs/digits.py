@@ -128,7 +128,9 @@ class DigitsCodec(Codec):
         """Locator over cells and spikes; per interval: codes of the modelled slots, base of the residual, spike or -1."""
         assert self.grid is not None
         removed, spikes = self._removed, self._spike_positions
-        shift = np.searchsorted(removed - np.arange(len(removed), dtype=np.uint64), self._cell_starts, side="right")
+        shift = np.searchsorted(
+            removed - np.arange(len(removed), dtype=np.uint64), self._cell_starts, side="right"
+        )
         cell_starts = self._cell_starts + shift.astype(np.uint64)
         points = np.unique(np.concatenate([[np.uint64(0)], cell_starts, spikes, spikes + np.uint64(1)]))
         points = points[points <= np.uint64(self.grid.last)]
@@ -167,7 +169,9 @@ class DigitsCodec(Codec):
             self._encode_positions(values, positions, codes)
             overrides = overrides + mended
         elif len(array) and sum(int(rows.sum()) for _, rows in overrides) < len(array):
-            raise CodecError(f"column {self.name!r}: no number was seen at fit; refit on a table that has some")
+            raise CodecError(
+                f"column {self.name!r}: no number was seen at fit; refit on a table that has some"
+            )
         for code, rows in overrides:
             codes[rows] = 0
             codes[rows, 0] = code
@@ -245,7 +249,11 @@ class DigitsCodec(Codec):
         )
 
     def _refuse_strays(
-        self, array: pa.Array, values: np.ndarray, positions: np.ndarray, overrides: list[tuple[int, np.ndarray]]
+        self,
+        array: pa.Array,
+        values: np.ndarray,
+        positions: np.ndarray,
+        overrides: list[tuple[int, np.ndarray]],
     ) -> None:
         """Whole numbers between two lattice points would be changed by coding them."""
         step = getattr(self.grid, "step", 1)
@@ -307,7 +315,9 @@ class DigitsCodec(Codec):
     @cached_property
     def _special_values(self) -> np.ndarray:
         """Storage number of each special code (0 under missing)."""
-        return np.array([*[0] * int(self.nullable), *(NON_FINITE[s] for s in self.specials), *self.spikes], self._dtype)
+        return np.array(
+            [*[0] * int(self.nullable), *(NON_FINITE[s] for s in self.specials), *self.spikes], self._dtype
+        )
 
     # ------------------------------------------------------------------ the uniform remainder
 

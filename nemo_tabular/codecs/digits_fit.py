@@ -77,7 +77,9 @@ class _Numbers:
             return None
         good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
         if not good or (kind is int and value != int(value)):
-            raise self.error(f"{key}: {value!r} must be {'a whole number' if kind is int else 'a number'} from {low}")
+            raise self.error(
+                f"{key}: {value!r} must be {'a whole number' if kind is int else 'a number'} from {low}"
+            )
         return kind(value)
 
 
@@ -86,12 +88,16 @@ def fit_digits(cls: type[DigitsCodec], column: Column, profile: ColumnProfile) -
     options = check_options(column, OPTIONS)
     out_of_range = options.get("out_of_range", "error")
     if out_of_range not in ("error", "clip", "missing", "widen"):
-        raise CodecError(f"column {column.name!r}: out_of_range: {out_of_range} is not error, clip, missing or widen")
+        raise CodecError(
+            f"column {column.name!r}: out_of_range: {out_of_range} is not error, clip, missing or widen"
+        )
     specials = seen_specials(profile)
     books: dict[str, Any] = {
         "name": column.name,
         "type": column.type,
-        "nullable": column.nullable or out_of_range == "missing" or (profile.minimum is None and not specials),
+        "nullable": column.nullable
+        or out_of_range == "missing"
+        or (profile.minimum is None and not specials),
         "format": column.format,
         "specials": specials,
         "out_of_range": "error" if out_of_range == "widen" else out_of_range,
@@ -116,7 +122,9 @@ def _numbers(column: Column, options: dict[str, Any], profile: ColumnProfile) ->
     except OverflowError as error:
         raise CodecError(f"column {column.name!r}: {error}; set codec: text, or a smaller scale") from error
     if pa.types.is_decimal(kind) and max(abs(low), abs(high)) >= 1 << 63:
-        raise CodecError(f"column {column.name!r}: decimals beyond 63 bits at scale {kind.scale}; set codec: text")
+        raise CodecError(
+            f"column {column.name!r}: decimals beyond 63 bits at scale {kind.scale}; set codec: text"
+        )
     complete = len(profile.sample) == profile.rows
     finite = np.sort(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
     if len(finite):
@@ -205,7 +213,9 @@ def _decimal_grid(data: _Numbers) -> Grid | None:
     first, end = round(Fraction(low) * 10**d), round(Fraction(high) * 10**d)
     grid = DecimalGrid(first, end - first, d)
     back = grid.values(grid.positions(data.sample), data.sample.dtype)
-    return grid if np.array_equal(back, data.sample) else None  # float32 has fewer decimals than its float64 image
+    return (
+        grid if np.array_equal(back, data.sample) else None
+    )  # float32 has fewer decimals than its float64 image
 
 
 def _grid(data: _Numbers) -> Grid:
@@ -222,7 +232,9 @@ def _grid(data: _Numbers) -> Grid:
     elif accuracy is None:
         accuracy = RELATIVE_ACCURACY
     # No finer than the type itself is at the far end.
-    digits = float(np.finfo(storage_dtype(data.kind)).eps) * (max(abs(low), abs(high)) if transform.linear else 1.0)
+    digits = float(np.finfo(storage_dtype(data.kind)).eps) * (
+        max(abs(low), abs(high)) if transform.linear else 1.0
+    )
     step = max(accuracy, span / MAX_POSITIONS, 4 * digits if data.kind != pa.float64() else digits)
     if not span:
         return FloatGrid(low, high, 1.0, 0, transform)
@@ -301,7 +313,9 @@ def _cells(data: _Numbers, grid: Grid, rest: np.ndarray, spikes: tuple[int | flo
         return cut_wide(equal_mass(sample, last, cells), last)
     if name in ("identity", "robust") or isinstance(grid, FloatGrid):
         return cut_wide(equal_width(last, cells), last)
-    return cut_wide(_equal_width_after(TRANSFORMS[name].fit(_sample_floats(data)), data, grid, last, cells), last)
+    return cut_wide(
+        _equal_width_after(TRANSFORMS[name].fit(_sample_floats(data)), data, grid, last, cells), last
+    )
 
 
 def _sample_floats(data: _Numbers) -> np.ndarray:
@@ -342,7 +356,11 @@ def _by_hand(data: _Numbers) -> tuple[Grid, tuple[int, ...]]:
         raise data.error("code_len needs a base for numbers without a resolution; set base, e.g. base: 100")
     if base is None:
         assert exact is not None
-        base = next(b for b in range(max(2, int((exact.last + 1) ** (1 / code_len)) - 1), 1 << 63) if b**code_len > exact.last)
+        base = next(
+            b
+            for b in range(max(2, int((exact.last + 1) ** (1 / code_len)) - 1), 1 << 63)
+            if b**code_len > exact.last
+        )
     levels = base**code_len
     if exact is not None and exact.last < levels:
         return exact, _digits_needed(exact.last + 1, base, code_len)

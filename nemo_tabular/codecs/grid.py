@@ -45,7 +45,9 @@ class IntegerGrid:
     def positions(self, values: np.ndarray) -> np.ndarray:
         """Positions of values within [minimum, maximum]; between two points, the lower one."""
         # Modular arithmetic: int64's whole range is wider than int64, and uint64's too.
-        offset = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64, copy=False).view(np.uint64)
+        offset = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64, copy=False).view(
+            np.uint64
+        )
         offset = offset - np.uint64(self.lo % _MODULUS)
         narrow = offset.astype(lattice_dtype(self.last * self.step), copy=False)
         return narrow if self.step == 1 else narrow // narrow.dtype.type(self.step)

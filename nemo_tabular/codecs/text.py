@@ -52,14 +52,23 @@ class TextCodec(Codec):
         form = options.get("form", "code" if column.kind == "code" else "bytes")
         unseen = options.get("unseen", "error")
         if unseen not in POLICIES or form not in ("bytes", "code"):
-            raise CodecError(f"column {column.name!r}: unseen is one of {', '.join(POLICIES)}, form is bytes or code")
+            raise CodecError(
+                f"column {column.name!r}: unseen is one of {', '.join(POLICIES)}, form is bytes or code"
+            )
         if form == "code" and unseen == "truncate":
-            raise CodecError(f"column {column.name!r}: a code of fixed form cannot be truncated; set unseen: missing")
+            raise CodecError(
+                f"column {column.name!r}: a code of fixed form cannot be truncated; set unseen: missing"
+            )
         longest = int(options.get("max_bytes") or profile.max_bytes or 1)
         alphabets = (ALL_BYTES,) * longest if form == "bytes" else _alphabets(profile)
         nullable = column.nullable or unseen == "missing"
         return cls(
-            name=column.name, type=column.type, nullable=nullable, format=column.format, alphabets=alphabets, unseen=unseen
+            name=column.name,
+            type=column.type,
+            nullable=nullable,
+            format=column.format,
+            alphabets=alphabets,
+            unseen=unseen,
         )
 
     @cached_property
@@ -135,7 +144,9 @@ class TextCodec(Codec):
             advice = "refit, or set max_bytes, or unseen: truncate"
         else:
             what, advice = "has a character where none like it was seen at fit", "refit, or set form: bytes"
-        raise CodecError(f"column {self.name!r}: {shown} {what} ({int(bad.sum()):,} of {len(array):,} values); {advice}")
+        raise CodecError(
+            f"column {self.name!r}: {shown} {what} ({int(bad.sum()):,} of {len(array):,} values); {advice}"
+        )
 
     def _decode(self, codes: np.ndarray) -> pa.Array:
         symbols = np.empty(codes.shape, np.int16)
@@ -218,5 +229,11 @@ def _valid_utf8(data: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.n
 def _strings(data: np.ndarray, lengths: np.ndarray, missing: np.ndarray | None) -> pa.Array:
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    valid = None if missing is None or not missing.any() else pa.py_buffer(np.packbits(~missing, bitorder="little"))
-    return pa.Array.from_buffers(pa.string(), len(lengths), [valid, pa.py_buffer(offsets), pa.py_buffer(data)])
+    valid = (
+        None
+        if missing is None or not missing.any()
+        else pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    )
+    return pa.Array.from_buffers(
+        pa.string(), len(lengths), [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )

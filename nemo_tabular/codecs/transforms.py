@@ -75,7 +75,9 @@ class Log1p:
         """Its inverse."""
         size = np.abs(t)
         with np.errstate(over="ignore"):
-            x = np.where(size < 700, np.expm1(np.minimum(size, 700)) * self.scale, np.exp(size + np.log(self.scale)))
+            x = np.where(
+                size < 700, np.expm1(np.minimum(size, 700)) * self.scale, np.exp(size + np.log(self.scale))
+            )
         return np.copysign(np.minimum(x, np.finfo(np.float64).max), t)
 
 
@@ -181,7 +183,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
 
 def transform_to_json(transform: Transform) -> dict[str, Any]:
     """The kind and its parameters."""
-    return {"kind": transform.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(transform).items()}
+    return {"kind": transform.kind} | {
+        k: list(v) if isinstance(v, tuple) else v for k, v in asdict(transform).items()
+    }
 
 
 def transform_from_json(document: dict[str, Any]) -> Transform:

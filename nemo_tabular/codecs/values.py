@@ -41,16 +41,27 @@ class ValuesCodec(Codec):
         """CodecError if the profile gave up counting the distinct values."""
         unseen = check_options(column, ("unseen",)).get("unseen", "error")
         if unseen not in ("error", "nearest", "missing"):
-            raise CodecError(f"column {column.name!r}: unseen: {unseen} is not one of error, nearest, missing")
+            raise CodecError(
+                f"column {column.name!r}: unseen: {unseen} is not one of error, nearest, missing"
+            )
         if profile.distinct is None:
-            raise CodecError(f"column {column.name!r}: too many distinct values for one token each; set codec: digits")
-        books = {"name": column.name, "type": column.type, "nullable": column.nullable, "format": column.format}
+            raise CodecError(
+                f"column {column.name!r}: too many distinct values for one token each; set codec: digits"
+            )
+        books = {
+            "name": column.name,
+            "type": column.type,
+            "nullable": column.nullable,
+            "format": column.format,
+        }
         kind = cls(**books, numbers=()).arrow_type
         found = {storage_number(v, kind) for v in profile.distinct if v is not None}
         finite = sorted(v + 0 for v in found if not isinstance(v, float) or np.isfinite(v))
         specials = seen_specials(profile)
         nullable = column.nullable or unseen == "missing" or not (finite or specials)
-        return cls(**(books | {"nullable": nullable}), numbers=tuple(finite), specials=specials, unseen=unseen)
+        return cls(
+            **(books | {"nullable": nullable}), numbers=tuple(finite), specials=specials, unseen=unseen
+        )
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -68,7 +79,11 @@ class ValuesCodec(Codec):
     @cached_property
     def _lookup(self) -> np.ndarray | None:
         """Index of the nearest value for each whole number of the span; None where binary search does it."""
-        if not self.numbers or self._values.dtype.kind == "f" and not np.all(self._values == np.rint(self._values)):
+        if (
+            not self.numbers
+            or (self._values.dtype.kind == "f"
+            and not np.all(self._values == np.rint(self._values)))
+        ):
             return None
         span = int(self.numbers[-1]) - int(self.numbers[0])
         if span >= LOOKUP_LIMIT or abs(self.numbers[0]) >= 2**53:
@@ -98,7 +113,9 @@ class ValuesCodec(Codec):
         if missing is not None:
             codes[missing, 0] = 0
         if not self.numbers and len(array) and self._first == 0:
-            raise CodecError(f"column {self.name!r}: no value was seen at fit; refit on a table that has some")
+            raise CodecError(
+                f"column {self.name!r}: no value was seen at fit; refit on a table that has some"
+            )
 
     def _storage(self, array: pa.Array) -> np.ndarray:
         try:
@@ -125,18 +142,28 @@ class ValuesCodec(Codec):
     def _codes_of(self, array: pa.Array, values: np.ndarray, policy: str | None) -> np.ndarray:
         if self._lookup is not None:
             low, high = self._values[0], self._values[-1]
-            whole = np.clip(values, low, high) if len(values) and (values.min() < low or values.max() > high) else values
-            place = (whole - low if whole.dtype.kind == "f" else whole.astype(np.int64) - int(low)).astype(np.int32)
+            whole = (
+                np.clip(values, low, high)
+                if len(values) and (values.min() < low or values.max() > high)
+                else values
+            )
+            place = (whole - low if whole.dtype.kind == "f" else whole.astype(np.int64) - int(low)).astype(
+                np.int32
+            )
             index = self._lookup.take(place, mode="clip")
         else:
             index = np.minimum(np.searchsorted(self._values, values), len(self._values) - 1)
         wrong = self._values.take(index, mode="clip") != values
         codes = (index + self._first).astype(np.int32, copy=False)
         if wrong.any():
-            codes[wrong] = self._mend_unseen(array, values, wrong, self._policy(policy, self.unseen, KNOWN_POLICIES))
+            codes[wrong] = self._mend_unseen(
+                array, values, wrong, self._policy(policy, self.unseen, KNOWN_POLICIES)
+            )
         return codes
 
-    def _mend_unseen(self, array: pa.Array, values: np.ndarray, wrong: np.ndarray, policy: str) -> np.ndarray | int:
+    def _mend_unseen(
+        self, array: pa.Array, values: np.ndarray, wrong: np.ndarray, policy: str
+    ) -> np.ndarray | int:
         if policy in ("nearest", "clip"):
             return self._nearest(values[wrong]) + self._first
         if policy == "missing" and self.nullable:
@@ -155,9 +182,13 @@ class ValuesCodec(Codec):
         left = right - 1
         right = np.minimum(right, len(self._values) - 1)
         exact = values.astype(np.float64)  # only compares distances, so rounding beyond 2**53 does no harm
-        closer = exact - self._values[left].astype(np.float64) > self._values[right].astype(np.float64) - exact
+        closer = (
+            exact - self._values[left].astype(np.float64) > self._values[right].astype(np.float64) - exact
+        )
         # Equality first: two neighbours beyond 2**53 are the same float.
-        return np.where((closer | (self._values[right] == values)) & (self._values[left] != values), right, left)
+        return np.where(
+            (closer | (self._values[right] == values)) & (self._values[left] != values), right, left
+        )
 
     def _decode(self, codes: np.ndarray) -> pa.Array:
         if not len(self._table):
