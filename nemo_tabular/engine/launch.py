@@ -3,6 +3,7 @@
 Enters: the environment and a layout. Leaves: Megatron's process groups, to be passed on as an argument.
 """
 
+import logging
 import os
 import warnings
 
@@ -14,6 +15,7 @@ from .layout import ParallelLayout
 
 cpu.install()
 # Megatron tells every CPU user that Triton, apex and TransformerEngine are missing; here that is the normal case.
+logging.getLogger("megatron").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"megatron\..*")
 warnings.filterwarnings("ignore", message=".*(Transformer Engine|Apex|apex|nvidia-modelopt).*")
 

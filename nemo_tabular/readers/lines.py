@@ -26,8 +26,9 @@ def csv_lines(batch: pa.RecordBatch, columns: Sequence[Column | None], delimiter
     if not batch.num_rows:
         return pa.py_buffer(b"")
     fields = [_fields(v, c, delimiter) for v, c in zip(batch.columns, columns, strict=True)]
-    fields[-1] = pc.binary_join_element_wise(fields[-1], "\n", "")
-    lines = pc.binary_join_element_wise(*fields, delimiter) if len(fields) > 1 else fields[0]
+    end, between, nothing = (pa.scalar(text, pa.large_string()) for text in ("\n", delimiter, ""))
+    fields[-1] = pc.binary_join_element_wise(fields[-1], end, nothing)
+    lines = pc.binary_join_element_wise(*fields, between) if len(fields) > 1 else fields[0]
     return pa.py_buffer(_bytes_of(lines))
 
 

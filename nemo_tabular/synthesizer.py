@@ -1,0 +1,244 @@
+"""The facade: a table enters `fit`; synthetic tables, conditional ones and exact log-probabilities leave.
+
+Everything here is one call into the stages (schema, store, train, generate); nothing is decided in this file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from .config import Config, load_config
+from .errors import CheckpointError, GenerationError
+from .generate.request import GenerationRequest, Sampling, is_sequence
+from .generate.stream import RowStream
+from .generate.trie import RowDecoder
+from .models.saved import SavedModel
+from .models.score import row_nll
+from .readers import open_table, write_table
+from .schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VALIDATION_ROWS = 2000
+"""Rows that judge when to stop, where a twentieth of the table is fewer: up to a fifth of a small table."""
+
+
+class Synthesizer:
+    """A generative model of one table.
+
+    >>> s = Synthesizer("gpt").fit(df)
+    >>> s.sample(1000, given={"sex": "Female"})
+    >>> s.log_prob(df_test)
+    """
+
+    def __init__(self, model: str = "gpt", config: Config | str | Path | None = None, **overrides: Any) -> None:
+        """`config`: a recipe (YAML path or Config; default: the laptop's); `overrides`: dotted settings, with "__" for
+        the dot, e.g. `trainer__max_steps=500`. Raises ConfigError for what is unknown or impossible."""
+        dotted = [f"model.kind={model}"] + [f"{k.replace('__', '.')}={_yaml(v)}" for k, v in overrides.items()]
+        if isinstance(config, Config):
+            from omegaconf import OmegaConf
+
+            merged = OmegaConf.merge(config.model_dump(mode="json"), OmegaConf.from_dotlist(dotted))
+            self.config = Config.model_validate(OmegaConf.to_container(merged))
+        else:
+            self.config = load_config(config, dotted)
+        self._model: SavedModel | None = None
+        self._decoder: RowDecoder | None = None
+
+    def fit(self, table: Any, *, schema: Schema | str | Path | None = None, **reading: Any) -> Synthesizer:
+        """Train on `table`: a data frame, an Arrow table, or the path of a file.
+
+        The schema is inferred unless given; `reading` goes to `open_table`. With run.dir set, the run is kept there
+        and resumed if it was stopped. Raises SchemaError, CodecError and ConfigError.
+        """
+        from .schema import infer_schema
+        from .store import prepare
+        from .train.run import train
+
+        reader = open_table(table, **reading)
+        if schema is None:
+            schema = infer_schema(reader)
+        elif not isinstance(schema, Schema):
+            schema = Schema.from_yaml(schema)
+        with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
+            share = validation_share(schema.rows)
+            store = prepare(
+                reader, Path(folder, "store"), schema=schema, splits=(1 - share, share), seed=self.config.run.seed
+            )
+            result = train(self.config, store)
+        if result.model is None:
+            raise CheckpointError(
+                f"training was stopped at step {result.steps}; call fit again with the same run.dir to go on"
+            )
+        self._use(result.model)
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Synthesizer:
+        """Load a run's folder or a folder that `save` wrote. Raises CheckpointError for what is not whole."""
+        folder = Path(path)
+        if (folder / "model").is_dir():
+            folder = folder / "model"
+        elif (folder / "checkpoints").is_dir():
+            raise CheckpointError(f"{folder}: this run is not finished; train it to its end first")
+        synthesizer = cls()
+        synthesizer._use(SavedModel.load(folder))
+        return synthesizer
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as a folder (safetensors and JSON), all or nothing."""
+        self.model.save(Path(path))
+
+    def _use(self, model: SavedModel) -> None:
+        self._model, self._decoder = model, None
+
+    @property
+    def model(self) -> SavedModel:
+        """The trained model. Raises CheckpointError before `fit` or `load`."""
+        if self._model is None:
+            raise CheckpointError("no model yet: call fit(table), or Synthesizer.load(path)")
+        return self._model
+
+    @property
+    def schema(self) -> Schema:
+        """The schema of the table that the model was trained on."""
+        return self.model.tokenizer.schema
+
+    # ---- generation ----
+
+    def stream(self) -> RowStream:
+        """The generator of tables, for whoever wants to write the pieces away himself."""
+        if self.model.histories:
+            raise GenerationError("this model makes histories, documents of many rows; rows cannot be asked for singly")
+        if self._decoder is None:
+            self._decoder = RowDecoder(self.model.weights())
+        return RowStream(self._decoder, self.model.plan, self.model.tokenizer)
+
+    def sample(
+        self,
+        num_rows: int | None = None,
+        *,
+        given: Mapping[str, Any] | pd.DataFrame | None = None,
+        seed: int = 0,
+        first_row: int = 0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> pd.DataFrame:
+        """`num_rows` synthetic rows as a data frame, columns in the table's order; row i depends on (seed, i) only.
+
+        `given`: values of leading columns, one for all rows or one a row (a data frame: one row for each of its rows).
+        """
+        request = _request(num_rows, given, seed, first_row, Sampling(temperature, top_k, top_p))
+        pieces = list(self.stream().tables(request))
+        empty = self.model.tokenizer.decode_codes(np.zeros((0, self.model.tokenizer.num_slots), np.int32))
+        return pa.concat_tables(pieces or [empty]).to_pandas()
+
+    def write(
+        self,
+        path: str | Path,
+        num_rows: int | None = None,
+        *,
+        given: Mapping[str, Any] | Sequence[str] | pd.DataFrame | None = None,
+        seed: int = 0,
+        first_row: int = 0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> int:
+        """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their number."""
+        if given is not None and not hasattr(given, "keys"):
+            given = parse_given(given)
+        request = _request(num_rows, given, seed, first_row, Sampling(temperature, top_k, top_p))
+        stream = self.stream()
+        with write_table(path, self.schema) as out:
+            if not request.rows:
+                slots = self.model.tokenizer.num_slots
+                out.write(self.model.tokenizer.decode_codes(np.zeros((0, slots), np.int32)))
+            for piece in stream.tables(request):
+                out.write(piece)
+        return request.rows
+
+    # ---- scoring ----
+
+    def log_prob(self, table: Any, *, by_column: bool = False, unseen: str | None = None) -> Any:
+        """Exact log-probability of each row in nats: float64 (rows,), or with `by_column` a data frame (rows, columns).
+
+        Each column is conditional on those before it in the model's order; the sum is the same in any case. A number's
+        resolution is the table's: integers have probabilities, floats the probability of their step. `unseen` says what
+        a value that training never saw is scored as ("nearest", "other", ...); by default it is a CodecError.
+        """
+        model = self.model
+        if model.histories:
+            raise GenerationError("log_prob of histories is not offered: this model was trained on documents of many rows")
+        codes = model.tokenizer.encode_codes(table, unseen=unseen)
+        modelled = torch.from_numpy(np.ascontiguousarray(codes[:, model.plan.slots].T).astype(np.int64))
+        nll_SB = row_nll(model.weights(), modelled).double().numpy()
+        columns = np.log(model.tokenizer.widths(codes).astype(np.float64))
+        names = list(self.schema.names)
+        owner = [names.index(model.plan.columns[c]) for c in model.plan.column_of_slot(model.tokenizer)]
+        np.add.at(columns.T, owner, nll_SB)
+        if not by_column:
+            return -columns.sum(1)
+        import pandas as pd
+
+        return pd.DataFrame(-columns, columns=names)
+
+
+def validation_share(rows: int | None) -> float:
+    """Share of the rows that judges when to stop; 0 where there are too few rows to spare any."""
+    if rows is None:
+        return 0.05
+    if rows < 50:
+        return 0.0
+    return float(np.clip(VALIDATION_ROWS / rows, 0.05, 0.2))
+
+
+def parse_given(texts: Sequence[str]) -> Mapping[str, Any]:
+    """`["sex=Female", "age=40"]`, or `["rows.csv"]` for one row of conditions per generated row."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if equals:
+            values[name] = value
+        elif Path(text).exists():
+            table = pa.Table.from_batches(list(open_table(text).batches()))
+            values |= {column: table[column] for column in table.column_names}
+        else:
+            raise GenerationError(f"given {text!r}: write column=value, or name a file that exists")
+    return values
+
+
+def _request(
+    num_rows: int | None,
+    given: Mapping[str, Any] | pd.DataFrame | None,
+    seed: int,
+    first_row: int,
+    sampling: Sampling,
+) -> GenerationRequest:
+    values = {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
+    if num_rows is None:
+        lengths = [len(v) for v in values.values() if is_sequence(v)]
+        if not lengths:
+            raise GenerationError("how many rows? Say so, or give a condition for each")
+        num_rows = lengths[0]
+    return GenerationRequest(num_rows, seed, first_row, values, sampling)
+
+
+def _yaml(value: Any) -> str:
+    """A Python value as the text that an override takes."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_yaml(v) for v in value) + "]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
