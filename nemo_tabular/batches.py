@@ -42,13 +42,13 @@ class Permutation:
             self._table = np.random.Generator(bits).permutation(np.arange(n, dtype=np.uint32))
             return
         self._bits = (n - 1).bit_length()
-        self._dtype: type = np.uint32 if self._bits <= 32 else np.uint64
+        self._dtype = np.dtype(np.uint32 if self._bits <= 32 else np.uint64)
         raw = bits.random_raw(2 * ROUNDS)
-        self._mask = self._dtype((1 << self._bits) - 1)
+        self._mask = self._dtype.type((1 << self._bits) - 1)
         self._add = raw[:ROUNDS].astype(self._dtype)
-        self._multiply = raw[ROUNDS:].astype(self._dtype) | self._dtype(1)
+        self._multiply = (raw[ROUNDS:] | np.uint64(1)).astype(self._dtype)
         # Half the bits or more: the well mixed high bits reach all of the badly mixed low ones.
-        self._fold = self._dtype((self._bits + 1) // 2)
+        self._fold = self._dtype.type((self._bits + 1) // 2)
 
     def __call__(self, items: np.ndarray) -> np.ndarray:
         """int64 images of int64 items of any shape, each in 0..n-1."""

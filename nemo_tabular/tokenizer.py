@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PAD, BOS, EOD = 0, 1, 2
 NUM_SPECIAL = 3
 CHUNK_ROWS = 32_768  # the int32 codes of a few columns of so many rows still fit a core's cache
+TURN_ROWS = 4_096  # rows turned into columns at a time: all slots of so many rows fit it
 FORMAT = "nemo_tabular.tokenizer"
 VERSION = 1
 
@@ -131,16 +132,20 @@ class TableTokenizer:
                 f"ids are {ids.dtype} of shape {ids.shape}; expected integers of shape "
                 f"(rows, {self.num_slots}): {self.num_slots} slots a row, without BOS and EOD"
             )
-        out_BS = np.empty(ids.shape, np.int32)
-        for start in range(0, len(ids), CHUNK_ROWS):
-            part = ids[start : start + CHUNK_ROWS]
-            codes = part.astype(np.int64) - self.slot_offsets
+        # Columns contiguous, as the codecs read them; 64 bits only where ids come in them.
+        out_BS = np.empty(ids.shape, np.int32, order="F")
+        wide = np.int64 if ids.dtype.itemsize * 8 > 32 or ids.dtype == np.uint32 else np.int32
+        unsigned = np.dtype(wide).str.replace("i", "u")
+        offsets, sizes = self.slot_offsets.astype(wide), self.slot_sizes.astype(unsigned)
+        for start in range(0, len(ids), TURN_ROWS):
+            part = ids[start : start + TURN_ROWS]
+            codes = np.subtract(part, offsets, dtype=wide, casting="unsafe")
             # One comparison instead of two: a negative code is huge when read as unsigned.
-            bad = codes.view(np.uint64) >= self.slot_sizes.view(np.uint64)
+            bad = codes.view(unsigned) >= sizes
             if bad.any():
                 row, slot = np.argwhere(bad)[0].tolist()
                 raise CodecError(self._out_of_place(start + row, slot, int(part[row, slot])))
-            out_BS[start : start + CHUNK_ROWS] = codes
+            out_BS[start : start + TURN_ROWS] = codes
         return out_BS
 
     def _out_of_place(self, row: int, slot: int, token: int) -> str:
@@ -261,7 +266,9 @@ def conform(table: Any, schema: Schema) -> pa.Table:
     for column in schema.columns:
         if column.name in table.column_names:
             values = table.column(column.name)
-            if str(values.type) != column.type:
+            # The words of a dictionary are a category's own form: its codec takes them as they are.
+            found = values.type.value_type if pat.is_dictionary(values.type) else values.type
+            if str(found) != column.type:
                 values, problem = lossless(values, column.arrow)
                 wrong += (
                     [f"column {column.name!r} is {problem}, the schema says {column.type}"] if problem else []

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 import pyarrow.types as pat
 
+from nemo_tabular.profile import splitmix64
 from nemo_tabular.schema import Schema
 
 BUCKET_BYTES = 64 << 20  # Arrow bytes sorted in memory at a time; sorting needs about three times as much
@@ -20,19 +21,11 @@ MAX_BUCKETS = 256  # files open at once
 MAX_RUNS = 1 << 24  # borders of groups remembered while looking whether the groups are together: 128 MB
 
 
-def splitmix64(x: np.ndarray) -> np.ndarray:
-    """Steele, Lea and Flood's finaliser (OOPSLA 2014): uint64 -> well mixed uint64, a bijection."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 def row_hash(batch: pa.RecordBatch, names: Iterable[str]) -> np.ndarray:
     """uint64 (rows,) of the named columns' values: the same for the same values, in any batch of any run."""
     out = np.zeros(batch.num_rows, np.uint64)
     for name in names:
-        out = splitmix64(out ^ _hash(batch.column(name)))
+        out = splitmix64(0, out ^ _hash(batch.column(name)))
     return out
 
 
@@ -42,9 +35,8 @@ def _hash(values: pa.Array) -> np.ndarray:
         return of_value[values.indices.fill_null(len(values.dictionary)).to_numpy(zero_copy_only=False)]
     missing = values.is_null().to_numpy(zero_copy_only=False)
     if pat.is_integer(values.type):
-        codes = splitmix64(
-            values.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64)
-        )
+        numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+        codes = splitmix64(0, numbers.astype(np.int64).view(np.uint64))
     else:
         codes = _text_hash(values.cast(pa.large_string()))
     return np.where(missing, np.uint64(0), codes)
@@ -56,7 +48,7 @@ def _text_hash(values: pa.Array) -> np.ndarray:
     ends = np.frombuffer(offset_buffer, np.int64)[values.offset : values.offset + len(values) + 1]
     lengths = np.diff(ends)
     if not lengths.any():
-        return splitmix64(np.zeros(len(values), np.uint64))
+        return splitmix64(0, np.zeros(len(values), np.uint64))
     data = np.frombuffer(data_buffer, np.uint8)[ends[0] : ends[-1]].astype(np.uint64)
     base = np.full(int(lengths.max()), 0xD1342543DE82EF95, np.uint64)
     powers = np.cumprod(base, dtype=np.uint64)
@@ -64,7 +56,7 @@ def _text_hash(values: pa.Array) -> np.ndarray:
     sums = np.concatenate(
         [np.zeros(1, np.uint64), np.cumsum((data + np.uint64(1)) * powers[place], dtype=np.uint64)]
     )
-    return splitmix64(sums[ends[1:] - ends[0]] - sums[ends[:-1] - ends[0]])
+    return splitmix64(0, sums[ends[1:] - ends[0]] - sums[ends[:-1] - ends[0]])
 
 
 def group_starts(hashes: np.ndarray, previous: np.uint64 | None) -> np.ndarray:
@@ -81,13 +73,20 @@ class DocumentOrder:
     def __init__(self, schema: Schema) -> None:
         self.group_by, self.order_by = list(schema.group_by), list(schema.order_by)
         self.in_order = True
+        self.first: np.uint64 | None = None
+        """Hash of the group of the table's first row."""
         self.bytes = 0
         self._runs: list[np.ndarray] = []
         self._num_runs = 0
         self._last: pa.RecordBatch | None = None
 
-    def see(self, batch: pa.RecordBatch) -> None:
-        """Note where groups begin in the next batch of the table, and whether it is in order so far."""
+    def watch(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same batches; notes where groups begin, and whether all is in order, as they pass."""
+        for batch in batches:
+            self._see(batch)
+            yield batch
+
+    def _see(self, batch: pa.RecordBatch) -> None:
         self.bytes += batch.nbytes
         if not self.in_order or not batch.num_rows:
             return
@@ -95,6 +94,7 @@ class DocumentOrder:
         with_last = pa.concat_batches([self._last, keys]) if self._last is not None else keys
         hashes = row_hash(with_last, self.group_by)
         starts = group_starts(hashes, None)
+        self.first = hashes[0] if self.first is None else self.first
         self._runs.append(hashes[starts][0 if self._last is None else 1 :])
         self._num_runs += len(self._runs[-1])
         self._last = keys.slice(batch.num_rows - 1)
@@ -125,7 +125,7 @@ class DocumentOrder:
         count = min(MAX_BUCKETS, -(-self.bytes // BUCKET_BYTES))
         for path in spread(batches, self.group_by, max(1, count), folder):
             with ipc.open_stream(str(path)) as stream:
-                table = stream.read_all()
+                table = stream.read_all().unify_dictionaries().combine_chunks()
             path.unlink()
             keys = self.group_by + self.order_by
             columns = {str(i): _plain(table.column(name).combine_chunks()) for i, name in enumerate(keys)}

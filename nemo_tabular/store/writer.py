@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from nemo_tabular.errors import ConfigError, StoreError
-from nemo_tabular.readers import TableReader, open_table
-from nemo_tabular.schema import Schema
+from nemo_tabular.profile import profile, splitmix64
+from nemo_tabular.readers import Spool, TableReader, open_table
+from nemo_tabular.schema import Schema, infer_schema
 from nemo_tabular.store.files import SplitWriter
-from nemo_tabular.store.groups import DocumentOrder, group_starts, row_hash, splitmix64
+from nemo_tabular.store.groups import DocumentOrder, group_starts, row_hash
 from nemo_tabular.store.manifest import NAME, FileStamp, Manifest, SplitSize, file_sha256
 from nemo_tabular.store.view import COUNTS, TOKENIZER, TokenStore
 from nemo_tabular.tokenizer import CHUNK_ROWS, TableTokenizer
@@ -48,7 +50,7 @@ def prepare(
     document, and all rows are one document if there is only order_by.
 
     `splits` are the shares of train, validation and test. Which one a document goes to depends on `seed` and
-    its row number (row mode) or its group's values, and on nothing else; the first document always trains.
+    its row number (row mode) or its group's values, and on nothing else; the first row always trains.
     Memory is bounded by a batch in row mode, by the largest group in document mode. Raises SchemaError and
     CodecError for the table, StoreError where the store cannot be written; `out` is untouched then.
     """
@@ -62,8 +64,6 @@ def prepare(
         and schema.fingerprint() != tokenizer.schema.fingerprint()
     ):
         raise ConfigError("schema and tokenizer do not belong together: give one of them")
-    from nemo_tabular.schema import infer_schema
-
     schema = tokenizer.schema if tokenizer is not None else schema or infer_schema(reader)
     with building(out, overwrite) as folder:
         build = _Build(folder, reader, schema, fractions, seed, unseen)
@@ -86,25 +86,26 @@ class _Build:
         self.folder, self.reader, self.schema = folder, reader, schema
         self.fractions, self.seed, self.unseen = fractions, seed, unseen
         self.by_group = bool(schema.group_by or schema.order_by)
+        self.first: np.uint64 | None = np.uint64(0)  # key of the document of the table's first row
 
     def run(self, tokenizer: TableTokenizer | None) -> None:
         """Read, fit if there is no tokenizer, write every file."""
-        from nemo_tabular.profile import profile
-        from nemo_tabular.readers import Spool
-
         if tokenizer is not None and not self.by_group:
-            self.write(tokenizer, self.reader.batches(self.schema))
+            self.write(tokenizer, self.reader.batches(self.schema, dictionary=True))
             return
         # The table is needed twice, to fit or to see its order, then to write: parse it once, into a spool.
         order = DocumentOrder(self.schema) if self.by_group else None
-        with Spool(self.folder / "spool") as spool:
-            for batch in self.reader.batches(self.schema):
-                spool.write(batch)
-                if order:
-                    order.see(batch)
-            tokenizer = tokenizer or TableTokenizer.fit(self.schema, profile(spool.batches()))
+        with Spool(self.folder) as spool:
+            batches = spool.tee(self.reader.batches(self.schema, dictionary=True))
+            batches = order.watch(batches) if order else batches
+            if tokenizer is None:
+                tokenizer = TableTokenizer.fit(self.schema, profile(batches))
+            else:
+                deque(batches, maxlen=0)
             batches = spool.batches()
-            self.write(tokenizer, order.arrange(batches, self.folder) if order else batches)
+            if order:
+                batches, self.first = order.arrange(batches, self.folder), order.first
+            self.write(tokenizer, batches)
 
     def write(self, tokenizer: TableTokenizer, batches: Iterable[pa.RecordBatch]) -> None:
         """Encode the batches into the splits, then write tokenizer, counts and manifest."""
@@ -126,17 +127,16 @@ class _Build:
         self, tokenizer: TableTokenizer, batches: Iterable[pa.RecordBatch], writers: list[SplitWriter | None]
     ) -> None:
         """Encode the batches and give each row to its split's writer."""
-        row, previous, first = 0, None, None
+        row, previous = 0, None
         for batch in small_batches(batches):
             ids = tokenizer.encode(batch, unseen=self.unseen)
             if self.by_group:
                 keys = row_hash(batch, self.schema.group_by)
                 starts, previous = group_starts(keys, previous), keys[-1]
-                first = keys[0] if first is None else first
             else:
-                keys, first = np.arange(row, row + len(ids), dtype=np.uint64), np.uint64(0)
+                keys = np.arange(row, row + len(ids), dtype=np.uint64)
             row += len(ids)
-            split = np.where(keys == first, 0, split_of(keys, self.seed, self.fractions))
+            split = np.where(keys == self.first, 0, split_of(keys, self.seed, self.fractions))
             for i, writer in enumerate(writers):
                 mine = split == i
                 if writer is None or not mine.any():
@@ -175,8 +175,7 @@ class _Build:
 
 def split_of(keys: np.ndarray, seed: int, fractions: Sequence[float]) -> np.ndarray:
     """int64 (rows,): the split of each key, a hash of key and seed cut at the cumulative fractions."""
-    salt = splitmix64(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
-    uniform = (splitmix64(keys ^ salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    uniform = (splitmix64(seed, keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return np.searchsorted(np.cumsum(fractions)[:-1], uniform, side="right")
 
 
