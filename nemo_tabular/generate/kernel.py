@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("decode.c")
 # No -ffast-math: it may reorder sums, and the same row could then differ between two places in a tile.
 FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-ffp-contract=fast")
+# For this very CPU; for its family where the compiler does not know `native`.
+TUNING: tuple[tuple[str, ...], ...] = (("-march=native",), ("-mcpu=native",), ())
 TIMEOUT = 120  # seconds; the compiler takes one or two
 
 
@@ -53,7 +55,7 @@ def _compiled() -> Path:
     compiler = _compiler()
     source = SOURCE.read_bytes()
     machine = f"{platform.system()} {platform.machine()} {_cpu_flags()}"
-    key = hashlib.sha256(b"\0".join([source, repr((compiler, FLAGS, machine)).encode()])).hexdigest()
+    key = hashlib.sha256(b"\0".join([source, repr((compiler, FLAGS, TUNING, machine)).encode()])).hexdigest()
     folder = _folder()
     target = folder / f"decode-{key[:32]}.so"
     if not target.exists():
@@ -69,8 +71,8 @@ def _compiled() -> Path:
 
 
 def _run(compiler: str, target: str) -> None:
-    """Compile for this very CPU, or for its family where the compiler does not know `native`."""
-    for tuning in (["-march=native"], ["-mcpu=native"], []):
+    """Compile with the first tuning that the compiler takes; CalledProcessError if it takes none."""
+    for tuning in TUNING:
         command = [compiler, *FLAGS, *tuning, str(SOURCE), "-o", target, "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         if done.returncode == 0:

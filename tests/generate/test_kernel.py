@@ -3,6 +3,7 @@ Also: the compiled decoder and the torch one agree, and two processes may compil
 
 import logging
 import os
+import platform
 import subprocess
 import sys
 
@@ -80,6 +81,19 @@ def test_backends_agree_but_for_the_last_bits():
     compiled = RowDecoder(weights, backend="compiled").sample(4000, 3)
     with_torch = RowDecoder(weights, backend="torch").sample(4000, 3)
     assert (compiled != with_torch).any(1).mean() < 0.002
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="vector widths of x86 CPUs")
+@pytest.mark.parametrize(("tuning", "lanes"), [((), 4), (("-mavx2", "-mfma"), 8), (("-march=native",), None)])
+def test_every_vector_width_makes_the_same_rows_but_for_the_last_bits(fresh, monkeypatch, tuning, lanes):
+    monkeypatch.setattr(kernel, "TUNING", (tuning,))
+    weights = random_weights([7, 90, 3, 40], hidden=48, heads=3, act="gelu")
+    decoder = RowDecoder(weights, backend="compiled")
+    assert lanes in (None, kernel.library().lanes())
+    rows = decoder.sample(3000, 3)
+    assert (rows != RowDecoder(weights, backend="torch").sample(3000, 3)).any(1).mean() < 0.002
+    alone = RowDecoder(weights, backend="compiled", share=False).sample(3000, 3)
+    assert (rows == alone).all()
 
 
 def test_settings_agree_between_backends():
