@@ -20,6 +20,7 @@ from nemo_tabular.evaluate.report import Measured, Report
 from nemo_tabular.evaluate.scores import SCORES, Findings
 from nemo_tabular.evaluate.tables import CodedTable, Tables, align
 from nemo_tabular.evaluate.utility import measure_utility
+from nemo_tabular.schema import Schema
 
 # Beyond these the figures hardly move and the cost does; every cut is stated in the report.
 FIDELITY_ROWS, DETECTION_ROWS, UTILITY_ROWS = 200_000, 25_000, 100_000
@@ -34,7 +35,7 @@ def evaluate(
     synthetic: Any,
     *,
     target: str | None = None,
-    schema: Any = None,
+    schema: Schema | None = None,
     seed: int = 0,
     scores: Iterable[str] | None = None,
     references: bool = True,

@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from nemo_tabular.errors import SchemaError, nearest
+from nemo_tabular.errors import SchemaError, TabularError, nearest
+from nemo_tabular.readers import open_table
+from nemo_tabular.schema import Schema
 
 ROLES = ("train", "test", "synthetic")
 
@@ -123,46 +127,24 @@ def text_lengths(column: ColumnView, codes: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- reading
 
 
-def read_table(source: Any, role: str) -> pd.DataFrame:
-    """A pandas DataFrame of a DataFrame (pandas, polars, Arrow) or of a CSV, TSV or Parquet file.
+def read_table(source: Any, role: str, schema: Schema | None = None) -> pd.DataFrame:
+    """A pandas DataFrame of a frame in memory (pandas, polars, Arrow) or of files that `open_table` reads.
 
-    In a CSV only the empty cell is missing: `NA` and `?` are values, as they are for the tokenizer.
+    With a schema its columns only, typed as it says. Without, the cells of a CSV are texts, of which only the
+    empty one is missing: `NA` and `?` are values, as they are for the tokenizer.
     """
-    if isinstance(source, str | Path):
-        return _read_file(Path(source), role)
-    if isinstance(source, pd.DataFrame):
-        return source
-    if hasattr(source, "to_pandas"):
-        return source.to_pandas()
-    raise SchemaError(
-        f"{role}: {type(source).__name__} is no table; give a DataFrame or a path to CSV or Parquet"
-    )
-
-
-def _read_file(path: Path, role: str) -> pd.DataFrame:
-    if not path.exists():
-        raise SchemaError(f"{role}: there is no file {path}")
-    suffixes = [s for s in path.suffixes if s not in (".gz", ".zst", ".bz2", ".xz")]
-    kind = suffixes[-1] if suffixes else ""
-    if kind == ".parquet":
-        return pd.read_parquet(path)
-    if kind in (".arrow", ".feather"):
-        return pd.read_feather(path)
-    if kind not in (".csv", ".tsv", ".txt"):
-        raise SchemaError(
-            f"{role}: {path} ends in none of .csv, .tsv, .parquet, .arrow; rename or convert it"
-        )
+    if schema is None and isinstance(source, pd.DataFrame):
+        return source  # as it is: a name that is no text, an object column, need not fit into Arrow
     try:
-        return pd.read_csv(
-            path,
-            sep="\t" if kind == ".tsv" else ",",
-            keep_default_na=False,
-            na_values=[""],
-            low_memory=False,
-            float_precision="round_trip",  # the faster parser is off by a bit: a copy would be none
-        )
-    except pd.errors.EmptyDataError:
-        raise SchemaError(f"{role}: {path} is empty: not even a header") from None
+        reader = open_table(source)
+        batches = list(reader.batches(schema))
+    except (TabularError, TypeError, pa.ArrowInvalid) as error:
+        raise SchemaError(f"{role}: {error}") from None
+    if not batches:
+        return pd.DataFrame(columns=reader.column_names)
+    frame = pa.Table.from_batches(batches).to_pandas(date_as_object=False, self_destruct=True)
+    untyped_text = schema is None and not hasattr(source, "columns")
+    return frame.replace("", None) if untyped_text else frame
 
 
 # ---------------------------------------------------------------- bringing together
@@ -176,7 +158,7 @@ def align(train: Any, test: Any, synthetic: Any, *, schema: Any = None, target: 
     """
     sources = dict(zip(ROLES, (train, test, synthetic), strict=True))
     names = {role: str(s) if isinstance(s, str | Path) else role for role, s in sources.items()}
-    frames = {role: read_table(source, role) for role, source in sources.items()}
+    frames = {role: read_table(source, role, schema) for role, source in sources.items()}
     _check_columns(frames, target)
     notes: list[str] = []
     kinds = _schema_kinds(schema)
@@ -218,7 +200,7 @@ def _check_columns(frames: Mapping[str, pd.DataFrame], target: str | None) -> No
             raise SchemaError(f"{role} has no rows: nothing can be compared; give at least one row")
 
 
-def _schema_kinds(schema: Any) -> dict[str, str]:
+def _schema_kinds(schema: Schema | None) -> dict[str, str]:
     return {} if schema is None else {c.name: KIND_OF_SCHEMA[c.kind] for c in schema.columns}
 
 
@@ -260,7 +242,27 @@ def _kind_of(series: pd.Series) -> str | None:
         return "date"
     if inferred == "boolean":
         return "boolean"
+    if _looks_like_numbers(series):
+        return "number"
     return "date" if _looks_like_dates(series) else "category"
+
+
+def _looks_like_numbers(series: pd.Series) -> bool:
+    """Whether every text is a number; 00501 is none, but a code whose zeros would be lost."""
+    texts = series.dropna()
+    if not _is_number(str(texts.iloc[0])):  # rules most columns out at a glance
+        return False
+    if texts.astype(str).str.match(r"\s*[+-]?0\d").any():
+        return False
+    return bool(_numbers(texts).notna().all())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
 
 
 def _looks_like_dates(series: pd.Series) -> bool:
@@ -282,7 +284,8 @@ def _agreed_kind(name: str, series: Mapping[str, pd.Series]) -> str:
     for role, other in known.items():
         if other != kind and not _readable_as(kind, series[role]):
             if kind == "category" and _readable_as(other, series[leader]):
-                return other  # "1", "2" in train, 1, 2 elsewhere: numbers after all
+                # "1", "2" in train and 1, 2 elsewhere are numbers after all
+                return "category" if other == "boolean" else other
             raise _disagreement(name, leader, kind, role, other, series[role])
     if kind == "boolean":
         return "category"
@@ -326,6 +329,12 @@ def _shown(value: Any) -> str:
 def _numbers(series: pd.Series) -> pd.Series:
     if pd.api.types.infer_dtype(series, skipna=True) == "time":
         return series.map(lambda t: t.hour * 3600 + t.minute * 60 + t.second + t.microsecond / 1e6, "ignore")
+    if series.dtype == object:
+        try:  # Arrow rounds a decimal text correctly, pandas does not: 2029.1578365483092 must stay itself
+            parsed = pc.cast(pa.array(series, type=pa.string(), from_pandas=True), pa.float64())
+            return pd.Series(parsed.to_numpy(zero_copy_only=False), index=series.index)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            pass  # something else than numbers among them: its row must be found
     return pd.to_numeric(series, errors="coerce").astype("float64")
 
 
