@@ -23,10 +23,16 @@ follows another one closely. Measured on 40 columns (benchmarks/partition.py): 1
 SPLIT_PRICE = 8.0
 """Nats that a split must gain on the sample: what the best of hundreds of edges gains on noise."""
 
+CELL_PRICE = 2.0
+"""Nats that one more cell costs where nothing was searched for: its mass has to be estimated (Akaike)."""
+
 LEAST_SHARE = 0.06
 """A cell holds at least this share of an average cell's rows, unless it is an empty gap."""
 
 LEAST_ROWS = 4
+WORTH = 5e-4
+"""Nats a row that a cell beyond the ordinary number must gain."""
+
 HUG_PRICE = 1.0
 """An edge that touches a value needs this much more gain than one midway between two."""
 
@@ -61,8 +67,8 @@ def cut_wide(starts: list[int], last: int) -> list[int]:
     return out
 
 
-def adaptive(sample: np.ndarray, last: int, cells: int) -> list[int]:
-    """Starts of at most `cells` cells, split greedily where it pays most.
+def adaptive(sample: np.ndarray, last: int, cells: int, most: int) -> list[int]:
+    """Starts of cells, split greedily where it pays most: `cells` of them, up to `most` where each is well worth it.
 
     A split pays the likelihood that it gains (heavy tails, gaps, several modes, values that repeat) and the evenness
     that it gains; on a smooth column that makes cells of equal mass, finer only where the density bends.
@@ -81,8 +87,11 @@ def adaptive(sample: np.ndarray, last: int, cells: int) -> list[int]:
             heapq.heappush(open_cells, (-split.gain, cell, split))
 
     add(_Cell(0.0, float(last + 1), 0, len(search.values)))
-    while open_cells and len(open_cells) + len(closed) < cells:
-        _, cell, split = heapq.heappop(open_cells)
+    while open_cells and (count := len(open_cells) + len(closed)) < most:
+        gain, cell, split = heapq.heappop(open_cells)
+        if count >= cells and -gain < WORTH * len(sample):
+            heapq.heappush(open_cells, (gain, cell, split))
+            break
         add(_Cell(cell.start, split.edge, cell.first, split.index))
         add(_Cell(split.edge, cell.end, split.index, cell.stop))
     return sorted(closed + [int(cell.start) for _, cell, _ in open_cells])
@@ -156,7 +165,7 @@ class _Search:
         price = SPLIT_PRICE + hugs * HUG_PRICE + gap * 2 * np.log(total)
         uneven = rows**3 - left**3 - right**3
         evenness = np.where(gap, 0, BALANCE * uneven / total**2)
-        pays = np.maximum(likelihood - price, -SPLIT_PRICE) + evenness
+        pays = np.maximum(likelihood - price, -CELL_PRICE) + evenness
         return np.where(~gap & (np.minimum(left, right) < self.least_rows), -np.inf, pays)
 
 

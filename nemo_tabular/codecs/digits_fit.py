@@ -48,6 +48,9 @@ MAX_POSITIONS = 1 << 50
 """Float lattices are no finer: positions and their products stay exact in float64."""
 
 MAX_CELLS = 32_768
+MORE_CELLS = 4
+"""So many times the default number of cells where they describe the column much better (prices, round numbers)."""
+
 ONE_SLOT = 256
 """Up to so many cells are one slot; more are two balanced ones."""
 
@@ -208,14 +211,14 @@ def _common_step(data: _Numbers) -> int:
 def _decimal_grid(data: _Numbers) -> Grid | None:
     d = data.decimals
     low, high = float(data.minimum), float(data.maximum)
-    if d is None or not DecimalGrid.fits(low, high, d):
+    if d is None or not DecimalGrid.fits(low, high, d, data.sample.dtype):
         return None
     first, end = round(Fraction(low) * 10**d), round(Fraction(high) * 10**d)
     grid = DecimalGrid(first, end - first, d)
     back = grid.values(grid.positions(data.sample), data.sample.dtype)
     return (
         grid if np.array_equal(back, data.sample) else None
-    )  # float32 has fewer decimals than its float64 image
+    )
 
 
 def _grid(data: _Numbers) -> Grid:
@@ -238,9 +241,12 @@ def _grid(data: _Numbers) -> Grid:
     step = max(accuracy, span / MAX_POSITIONS, 4 * digits if data.kind != pa.float64() else digits)
     if not span:
         return FloatGrid(low, high, 1.0, 0, transform)
-    last = max(1, int(np.ceil(span / step)))
+    # Rounded, not up: the maximum must decode to a value that is coded by the same position.
+    last = round(span / step)
+    if transform.linear:
+        return FloatGrid(low, high, step, last, transform)
     # A curved map may have no inverse beyond the maximum, so there the last position is the maximum.
-    return FloatGrid(low, high, step if transform.linear else span / last, last, transform)
+    return FloatGrid(low, high, span / max(1, last), max(1, last), transform)
 
 
 def _float_transform(data: _Numbers, low: float, high: float) -> Transform:
@@ -308,7 +314,8 @@ def _cells(data: _Numbers, grid: Grid, rest: np.ndarray, spikes: tuple[int | flo
         return list(range(last + 1))
     name = _transform_name(data)
     if name == "auto":
-        return cut_wide(adaptive(sample, last, cells), last)
+        most = cells if data.options.get("cells") is not None else max(cells, min(MORE_CELLS * cells, ONE_SLOT))
+        return cut_wide(adaptive(sample, last, cells, most), last)
     if name == "quantile":
         return cut_wide(equal_mass(sample, last, cells), last)
     if name in ("identity", "robust") or isinstance(grid, FloatGrid):

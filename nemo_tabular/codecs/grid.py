@@ -100,9 +100,9 @@ class DecimalGrid:
         return scaled.astype(dtype, copy=False)
 
     @staticmethod
-    def fits(minimum: float, maximum: float, decimals: int) -> bool:
-        """Whether floats are fine enough for so many decimals: below 2**53 steps every decimal is its own float."""
-        return max(abs(minimum), abs(maximum), maximum - minimum) * 10.0**decimals < 2.0**52
+    def fits(minimum: float, maximum: float, decimals: int, dtype: np.dtype) -> bool:
+        """Whether the type is fine enough for so many decimals, so that every decimal number is its own float."""
+        return max(abs(minimum), abs(maximum), maximum - minimum) * 10.0**decimals < 2.0 ** np.finfo(dtype).nmant
 
     def to_json(self) -> dict[str, Any]:
         """Plain ints."""
