@@ -54,8 +54,9 @@ class BadRows:
         if self.count > self.limit:
             if before_raising is not None:
                 before_raising()
+            reason = rows[-1].reason
             raise BadRowsError(
-                f"row {rows[-1].number:,} of {self.source}: {rows[-1].reason}.{where} "
+                f"row {rows[-1].number:,} of {self.source}: {reason}{'' if reason.endswith('?') else '.'}{where} "
                 f"Allow more than {self.limit:,} bad rows with --max-bad-rows (max_bad_rows=)"
             )
 

@@ -87,7 +87,7 @@ def is_utf8(encoding: str) -> bool:
 def refuse_other_encodings(head: bytes, source: str) -> None:
     """EncodingError when the first bytes, read as UTF-8, are plainly UTF-16."""
     bom = next((name for mark, name in _BOMS.items() if head.startswith(mark)), None)
-    if bom == "utf-16" or b"\x00" in head[:1000]:
+    if bom == "utf-16" or 4 * head.count(b"\x00") > len(head):
         raise EncodingError(
             f"{source} is UTF-16, not UTF-8 (it begins with {head[:4].hex(' ')}); "
             'declare it: encoding="utf-16" (command line: --encoding utf-16)'

@@ -79,7 +79,7 @@ def cast_column(values: pa.Array, column: Column, most: int) -> tuple[pa.Array, 
     elif pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     typed, bad = _parsed(values, column, most)
-    if not column.nullable and typed.null_count > len(bad):
+    if not column.nullable and typed.null_count > len(bad) and len(bad) < most:
         nulls = np.flatnonzero(np.asarray(pc.is_null(typed).to_numpy(zero_copy_only=False)))
         for position in nulls[: most + len(bad)].tolist():
             bad.setdefault(

@@ -163,6 +163,7 @@ def _read(e: TextEvidence, r: Reading) -> Column:
     if isinstance(r, FloatReading):
         kind, type_, note = _float_kind(r)
         notes += [note] if note else []
+        notes += [f"{r.overflow!r} is too large for a float, so a bad row"] if r.overflow else []
         codec, say = _number_codec(k, e.rows, None)
     elif isinstance(r, IntegerReading):
         codec, say = _number_codec(k, e.rows, (r.low, r.high))
@@ -170,8 +171,10 @@ def _read(e: TextEvidence, r: Reading) -> Column:
         codec, say = "calendar", "calendar parts"
         type_, note = _timestamp_type(e, r)
         notes += [note] if note else []
-    count = f"{k:,}" if k is not None else f"more than {e.distinct - 1:,}"
+    count = f"{k:,}" if k is not None else f"at least {e.distinct:,}"
     why = f"{count} distinct {_NOUN[kind]} between {r.low} and {r.high}: {say}"
+    if k == 1:
+        why = f"one value only, {r.low}: {say}"
     return Column(
         e.name, kind, type_, codec, nullable=_has_missing(e, marks), why="; ".join([why, *notes]), missing_values=marks,
         format=c.format, decimal=c.decimal, thousands=c.thousands, prefix=c.prefix, suffix=c.suffix,
@@ -214,12 +217,12 @@ def _timestamp_type(e: TextEvidence, r: Reading) -> tuple[str, str]:
 
 def _deciding(e: TextEvidence, r: FormatReading) -> str:
     """The value that only this order of day and month can explain."""
-    rival = (r.column.format or "").translate({ord("d"): "m", ord("m"): "d"})
-    if "%d" not in rival or "%m" not in rival:
+    format = r.column.format or ""
+    if not ("%d" in format and "%m" in format):
         return ""
-    for other in e.rivals(rival):
-        return f", decided by {other[1]!r} in row {other[0]:,}"
-    return ""
+    rival = format.replace("%d", "%\0").replace("%m", "%d").replace("%\0", "%m")
+    other = e.first_misfit(rival)
+    return f", decided by {other[1]!r} in row {other[0]:,}" if other else ""
 
 
 def _boolean(e: TextEvidence, r: BooleanReading) -> Column:
@@ -260,7 +263,7 @@ def _code(e: TextEvidence, r: Reading) -> Column:
 def _string(e: TextEvidence, codec: str | None, max_categories: int, readings: Sequence[Reading]) -> Column:
     """Text: a category while it repeats, short text by bytes, or the id error."""
     k, n, nullable = e.distinct, e.rows - e.empty, e.empty > 0
-    count = f"more than {k - 1:,}" if e.overflown else f"{k:,}"
+    count = f"at least {k:,}" if e.overflown else f"{k:,}"
     many = e.overflown or k > max_categories
     short = e.max_bytes <= SHORT_TEXT_BYTES
     # names of towns may be distinct in most rows; only what is new in nearly every row is an id for sure
@@ -273,7 +276,7 @@ def _string(e: TextEvidence, codec: str | None, max_categories: int, readings: S
         )
     if not many and (codec == "category" or e.share_distinct <= ID_SHARE or k <= SMALL_TABLE or not short):
         examples = ", ".join(repr(_cut(w, 20)) for w in list(e.counts)[:3])
-        why = f"{count} distinct text{'s' if k > 1 else ''} such as {examples}: one token each" + _odd_note(
+        why = (f"one text only, {examples}" if k == 1 else f"{count} distinct texts such as {examples}: one token each") + _odd_note(
             readings, k
         )
         return Column(e.name, "category", "string", "category", nullable, why=why)
@@ -289,7 +292,7 @@ def _string(e: TextEvidence, codec: str | None, max_categories: int, readings: S
 def _odd_note(readings: Sequence[Reading], k: int) -> str:
     """Says so when all but a few texts are numbers or dates."""
     for r in readings:
-        if r.first_odd and 4 * len(r.odd) < k:
+        if r.first_odd and 2 * len(r.odd) < k:
             row, word = r.first_odd
             return f"; most are {_NOUN[r.column.kind]}, but {_cut(word)!r} (row {row:,}) is not"
     return ""
@@ -353,7 +356,7 @@ def _missing(e: TextEvidence, *, keeps_nan: bool) -> tuple[tuple[str, ...], str]
     if not words:
         return ("",), ""
     by_count = sorted(words, key=lambda w: (-words[w], w))
-    said = ", ".join(f"{w!r} in {words[w]:,} rows" for w in by_count)
+    said = ", ".join(f"{w!r} ({words[w]:,})" for w in by_count)
     marks = ("", *by_count) if empties else (*by_count, "")
     return marks, f"{said} taken as missing"
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nemo_tabular.profile import word_counts
+from nemo_tabular.schema.dateformats import instants
 from nemo_tabular.schema.readings import Reading, readings_of
 
 MISSING_WORDS = (
@@ -27,7 +28,7 @@ class TextEvidence:
         self.name = name
         self.rows = self.empty = self.max_bytes = 0
         self.overflown = False
-        self.new_after_overflow = self.rows_after_overflow = 0
+        self.distinct_at_overflow = self.new_after_overflow = 0
         self.missing_words: dict[str, int] = {}
         self._known_missing = missing_words
         self._cap = cap
@@ -60,24 +61,23 @@ class TextEvidence:
         alive = [r for r in self._readings if r.alive and r.fitting]
         return sorted(alive, key=lambda r: r.odd_rows > 0)
 
-    def rivals(self, format: str) -> list[tuple[int, str]]:
-        """(row, text) of the first text that another date format does not fit, if that is still known."""
-        for r in self._readings:
-            if r.column.format == format and r.first_odd:
-                return [r.first_odd]
-        return []
+    def first_misfit(self, format: str) -> tuple[int, str] | None:
+        """(row, text) of the first text that a date format does not fit, if texts are still known."""
+        words = list(self.counts)
+        _, ok = instants(pc.utf8_trim_whitespace(pa.array(words, pa.string())), format)
+        misfits = [(self.first_rows[w], w) for w, fits in zip(words, ok.tolist(), strict=True) if not fits]
+        return min((m for m in misfits if m[1] not in self.missing_words), default=None)
 
     @property
     def distinct(self) -> int:
         """Distinct texts; a lower bound once there are more than the cap."""
-        return len(self.counts) if not self.overflown else self._cap + 1
+        return len(self.counts) if not self.overflown else self.distinct_at_overflow
 
     @property
     def share_distinct(self) -> float:
-        """Distinct texts per row that has one; beyond the cap, how often a later row still brought a new one."""
-        if not self.overflown:
-            return len(self.counts) / max(1, self.rows - self.empty)
-        return self.new_after_overflow / max(1, self.rows_after_overflow)
+        """Distinct texts per row that has one; beyond the cap an upper bound (new texts are told batch by batch)."""
+        seen = self.distinct + self.new_after_overflow
+        return min(1.0, seen / max(1, self.rows - self.empty))
 
     def _collect(self, words: pa.Array, counts: np.ndarray, values: pa.Array, start: int) -> None:
         new = []
@@ -94,6 +94,7 @@ class TextEvidence:
             self._begin_readings()
             self._frozen = pa.array(self.counts, pa.string())
             self.overflown = True
+            self.distinct_at_overflow = len(self.counts)
             self.counts, self.first_rows = {}, {}
 
     def _begin_readings(self) -> None:
@@ -113,7 +114,6 @@ class TextEvidence:
         if not any(r.alive and r.fitting for r in self._readings):
             known = np.asarray(pc.is_in(words, self._frozen).to_numpy(zero_copy_only=False))
             self.new_after_overflow += int((~known).sum())
-            self.rows_after_overflow += int(counts.sum())
 
     def _without_missing(self, words: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         """Sets aside the words that mean missing in a column of numbers or dates, and the empty text."""

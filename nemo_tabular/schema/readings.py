@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from nemo_tabular.profile import least_decimals
 from nemo_tabular.schema.column import Column
 from nemo_tabular.schema.dateformats import DAY_US, instants, kind_of
-from nemo_tabular.schema.texts import bad_positions, number_pattern, parser_of
+from nemo_tabular.schema.texts import bad_positions, has_marks, number_pattern, parser_of
 
 RowsOf = Callable[[pa.Array], list[int]]
 MOST_ODD_WORDS = 64  # a reading that more texts than this do not fit is wrong
@@ -154,13 +154,17 @@ class FloatReading(Reading):
             and pc.any(pc.match_substring_regex(words, r"^\+\d+$")).as_py()
         ):
             raise pa.ArrowInvalid("a code with a plus sign")
-        return super().parse(words)
+        if has_marks(self.column):
+            return super().parse(words)
+        return pc.cast(pc.utf8_trim_whitespace(words), pa.float64())  # 1e309 is inf here: see note
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
         values = self.parse(words)
         finite = pc.is_finite(values)
         if not pc.all(finite).as_py():
-            self.special = True
+            too_large = words.filter(pc.and_(pc.is_inf(values), pc.match_substring_regex(words, "[0-9]")))
+            self.overflow = too_large[0].as_py() if len(too_large) else self.overflow
+            self.special = self.special or len(too_large) < pc.sum(pc.invert(finite)).as_py()
             words, values = words.filter(finite), values.filter(finite)
             counts = counts[np.asarray(finite.to_numpy(zero_copy_only=False))]
         self._widen(values)
@@ -327,7 +331,10 @@ def _instants(words: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return pc.cast(words, kind)
     except pa.ArrowInvalid:
-        return pc.cast(pc.cast(words, pa.timestamp(kind.unit, "UTC")), kind)
+        zoned = pc.match_substring_regex(words, _OFFSET)
+        nothing = pa.scalar(None, pa.string())
+        instants = pc.cast(pc.if_else(zoned, words, nothing), pa.timestamp(kind.unit, "UTC"))
+        return pc.coalesce(pc.cast(instants, kind), pc.cast(pc.if_else(zoned, nothing, words), kind))
 
 
 def _unmatched(words: pa.Array, pattern: str) -> list[int]:
