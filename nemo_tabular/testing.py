@@ -17,15 +17,18 @@ from nemo_tabular.codecs import Codec, codec_from_json
 def check_codec(codec: Codec, values: pa.Array, *, seed: int = 0, random_rows: int = 200) -> None:
     """Check the whole contract of `codec` on `values`, which it must be able to hold.
 
-    Codes have the promised type, shape and range; values come back with the exact type, missing and special values
-    as themselves, numbers exactly or within `half_step`; any in-range codes decode; the residual is uniform over
-    `widths` points of the cell and leaves the modelled slots alone; JSON gives an equal codec back.
+    Codes have the promised type, shape and range; values come back with the exact type, missing and special
+    values
+    as themselves, numbers exactly or within `half_step`; any in-range codes decode; the residual is uniform
+    over `widths` points of the cell and leaves the modelled slots alone; JSON gives an equal codec back.
     """
     codes = codec.encode(values)
     _check_codes(codec, codes, len(values))
     back = codec.decode(codes)
     _check_values(codec, values, back)
-    assert np.array_equal(codec.encode(back), codes), f"column {codec.name!r}: decoded values encode differently"
+    assert np.array_equal(codec.encode(back), codes), (
+        f"column {codec.name!r}: decoded values encode differently"
+    )
     rng = np.random.default_rng(seed)
     sizes = [slot.size for slot in codec.slots]
     any_codes = np.stack([rng.integers(0, size, random_rows) for size in sizes], axis=1).astype(np.int32)
@@ -59,11 +62,15 @@ def _check_values(codec: Codec, values: pa.Array, back: pa.Array) -> None:
         return
     want, got = (a.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64) for a in (values, back))
     finite = np.isfinite(want)
-    assert np.array_equal(want[~finite], got[~finite], equal_nan=True), f"column {codec.name!r}: nan or inf changed"
+    assert np.array_equal(want[~finite], got[~finite], equal_nan=True), (
+        f"column {codec.name!r}: nan or inf changed"
+    )
     assert np.isfinite(got[finite]).all()
     bound = codec.half_step(values)
     if bound is None:
-        assert np.array_equal(want[finite], got[finite]), f"column {codec.name!r}: {_first_difference(values, back)}"
+        assert np.array_equal(want[finite], got[finite]), (
+            f"column {codec.name!r}: {_first_difference(values, back)}"
+        )
         return
     rounding = 4 * np.spacing(np.abs(values.fill_null(0).to_numpy(zero_copy_only=False)))
     excess = (np.abs(want / 2 - got / 2) * 2 - bound * (1 + 1e-6))[finite] - rounding[finite]

@@ -1,4 +1,5 @@
-"""Arrow arrays enter; numpy arrays of their storage integers or floats leave, and the other way round, without copies.
+"""Arrow arrays enter; numpy arrays of their storage integers or floats leave, and the other way round,
+without copies.
 
 Dates, times and timestamps are the integers that Arrow stores; decimals are unscaled int64.
 """
@@ -45,7 +46,9 @@ def is_exact(kind: pa.DataType) -> bool:
 
 
 def numbers(array: pa.Array) -> np.ndarray:
-    """The storage numbers of an array, zero-copy where Arrow allows; what stands under a null is undefined."""
+    """The storage numbers of an array, zero-copy where Arrow allows; what stands under a null is
+    undefined.
+    """
     kind = array.type
     if pa.types.is_decimal(kind):
         return _decimal_numbers(array)

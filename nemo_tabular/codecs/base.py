@@ -1,7 +1,9 @@
-"""An Arrow column and its fitted codec enter; column-local integer codes (rows, slots) leave, and the other way round.
+"""An Arrow column and its fitted codec enter; column-local integer codes (rows, slots) leave, and the other
+way round.
 
-Every codec is a frozen object with a JSON form. Authors of a codec write `fit`, `slots`, `_encode`, `_decode`,
-`_params` and `_restore`; this file keeps the books: types, chunks, policies, ranges, conditions, the registry.
+Every codec is a frozen object with a JSON form. Authors of a codec write `fit`, `slots`, `_encode`,
+`_decode`, `_params` and `_restore`; this file keeps the books: types, chunks, policies, ranges, conditions, the
+registry.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class Slot:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Codec(ABC):
-    """Values of one column <-> int32 codes of shape (rows, slots). Frozen, JSON, equal if its JSON is equal."""
+    """Values of one column <-> int32 codes of shape (rows, slots). Frozen, JSON, equal if its JSON is
+    equal.
+    """
 
     codec: ClassVar[str]
 
@@ -63,7 +67,9 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, column: Column, profile: ColumnProfile) -> Codec:
-        """The codec of this column; CodecError if an option is unknown or no codec of this kind can hold the values."""
+        """The codec of this column; CodecError if an option is unknown or no codec of this kind can hold the
+        values.
+        """
 
     @property
     @abstractmethod
@@ -88,11 +94,15 @@ class Codec(ABC):
         """Inverse of `_params`."""
 
     def widths(self, codes: np.ndarray) -> np.ndarray:
-        """Grid points in the cell that the modelled slots name, int64 (rows,); log p(residual | cell) = -log(width)."""
+        """Grid points in the cell that the modelled slots name, int64 (rows,); log p(residual | cell) =
+        -log(width).
+        """
         return np.ones(len(codes), np.int64)
 
     def fill_residual(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """A copy of `codes` whose residual slots are drawn uniformly within the cell; `uniforms` in [0, 1), (rows,)."""
+        """A copy of `codes` whose residual slots are drawn uniformly within the cell; `uniforms` in [0, 1),
+        (rows,).
+        """
         return codes.astype(np.int32)
 
     def half_step(self, values: pa.Array) -> np.ndarray | None:
@@ -104,7 +114,8 @@ class Codec(ABC):
     def encode(self, values: pa.Array | pa.ChunkedArray, *, unseen: str | None = None) -> np.ndarray:
         """int32 codes of shape (rows, slots).
 
-        `unseen` (error, nearest, clip, other, missing, truncate) overrides the declared policy for values that
+        `unseen` (error, nearest, clip, other, missing, truncate) overrides the declared policy for values
+        that
         the codec cannot hold; a policy that has no meaning for this codec leaves the declared one in force.
         """
         array = self._typed(values)
@@ -130,8 +141,8 @@ class Codec(ABC):
             if len(codes) and not (codes[:, k].min() >= 0 and codes[:, k].max() < slot.size):
                 row = int(np.flatnonzero((codes[:, k] < 0) | (codes[:, k] >= slot.size))[0])
                 raise CodecError(
-                    f"column {self.name!r}: code {codes[row, k]} at row {row:,}, slot {k} does not belong there "
-                    f"(0 to {slot.size - 1}); were these codes made by another tokenizer?"
+                    f"column {self.name!r}: code {codes[row, k]} at row {row:,}, slot {k} does not belong "
+                    f"there (0 to {slot.size - 1}); were these codes made by another tokenizer?"
                 )
         pieces = [self._decode(codes[s : s + CHUNK_ROWS]) for s in range(0, len(codes), CHUNK_ROWS)]
         if len(pieces) == 1:
@@ -139,7 +150,9 @@ class Codec(ABC):
         return pa.concat_arrays(pieces) if pieces else pa.array([], self.arrow_type)
 
     def codes_for(self, value: Any) -> np.ndarray:
-        """The code row of one Python value or text, for conditions; CodecError if the column cannot hold it."""
+        """The code row of one Python value or text, for conditions; CodecError if the column cannot hold
+        it.
+        """
         return self.encode(self._one(value), unseen="error")[0]
 
     def to_json(self) -> dict[str, Any]:
@@ -186,8 +199,8 @@ class Codec(ABC):
             return array.cast(self.arrow_type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise CodecError(
-                f"column {self.name!r}: values of type {array.type} where the codec was fitted on {self.type} "
-                f"({error}); give the type it was fitted on, or fit again"
+                f"column {self.name!r}: values of type {array.type} where the codec was fitted on "
+                f"{self.type} ({error}); give the type it was fitted on, or fit again"
             ) from error
 
     def _one(self, value: Any) -> pa.Array:
@@ -235,8 +248,8 @@ class Codec(ABC):
             return None
         if not self.nullable:
             raise CodecError(
-                f"column {self.name!r}: {array.null_count:,} of {len(array):,} values are missing, and none was at fit; "
-                "fill them, or set nullable: true in the schema and prepare again"
+                f"column {self.name!r}: {array.null_count:,} of {len(array):,} values are missing, and none "
+                "was at fit; fill them, or set nullable: true in the schema and prepare again"
             )
         return array.is_null().to_numpy(zero_copy_only=False)
 
@@ -257,6 +270,16 @@ def codec_from_json(document: Mapping[str, Any]) -> Codec:
     if kind not in CODECS:
         raise CodecError(f"column {document.get('name')!r}: unknown codec {kind!r}; made by a newer version?")
     return CODECS[kind].from_json(document)
+
+
+def books_of(column: Column, *, nullable: bool = False) -> dict[str, Any]:
+    """The fields that every codec has; `nullable` also where the schema does not say so."""
+    return {
+        "name": column.name,
+        "type": column.type,
+        "nullable": column.nullable or nullable,
+        "format": column.format,
+    }
 
 
 def check_options(column: Column, known: tuple[str, ...]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""Dates, times and timestamps enter; one code a calendar part (year, month, day, hour, minute, second) leaves.
+"""Dates, times and timestamps enter; one code a calendar part (year, month, day, hour, minute, second)
+leaves.
 
-Wall clock of the column's zone; where its offset from UTC changes, the offset is a part too, so the hour that a clock
-shows twice comes back as itself. Parts that never change are dropped. Below the second: a part if it has few values,
-else residual slots, uniform within the second. The weekday is no part: it follows from the date.
+Wall clock of the column's zone; where its offset from UTC changes, the offset is a part too, so the hour
+that a clock
+shows twice comes back as itself. Parts that never change are dropped. Below the second: a part if it has few
+values, else residual slots, uniform within the second. The weekday is no part: it follows from the date.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from nemo_tabular.codecs.arrow_arrays import (
     storage_dtype,
     storage_number,
 )
-from nemo_tabular.codecs.base import Codec, Slot, check_options
+from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options
 from nemo_tabular.codecs.zones import DAY, transitions
 from nemo_tabular.errors import CodecError
 
@@ -86,8 +88,8 @@ class Part:
 class CalendarCodec(Codec):
     """Calendar parts, most significant first; February 30 decodes to the month's last day.
 
-    Options: `out_of_range` (error | clip | missing) for years and parts not seen at fit; `resolution` (s | ms | us |
-    ns): the finest fraction of a second kept, by default the finest that was looked at.
+    Options: `out_of_range` (error | clip | missing) for years and parts not seen at fit; `resolution` (s |
+    ms | us | ns): the finest fraction of a second kept, by default the finest that was looked at.
     """
 
     codec: ClassVar[str] = "calendar"
@@ -113,13 +115,8 @@ class CalendarCodec(Codec):
             raise CodecError(
                 f"column {column.name!r}: out_of_range: {out_of_range} is not one of {', '.join(POLICIES)}"
             )
-        books: dict[str, Any] = {
-            "name": column.name,
-            "type": column.type,
-            "nullable": column.nullable or out_of_range == "missing" or profile.minimum is None,
-            "format": column.format,
-            "out_of_range": out_of_range,
-        }
+        books = books_of(column, nullable=out_of_range == "missing" or profile.minimum is None)
+        books["out_of_range"] = out_of_range
         kind = arrow_type(column.type)
         if not pa.types.is_temporal(kind):
             raise CodecError(f"column {column.name!r}: {kind} has no calendar; set codec: digits")
@@ -206,7 +203,9 @@ class CalendarCodec(Codec):
 
     @cached_property
     def _day_table(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray] | None:
-        """First day of the fitted years, and year, month and day of every day in them; None if they are too many."""
+        """First day of the fitted years, and year, month and day of every day in them; None if they are too
+        many.
+        """
         years = next((part.values for part in self.parts if part.name == "year"), None)
         if years is None:
             return None
@@ -261,8 +260,8 @@ class CalendarCodec(Codec):
         return gone
 
     def _encode_fraction(
-        self, array: pa.Array, fraction: np.ndarray | None, codes: np.ndarray, missing: np.ndarray, policy: str,
-        instants: np.ndarray,
+        self, array: pa.Array, fraction: np.ndarray | None, codes: np.ndarray, missing: np.ndarray,
+        policy: str, instants: np.ndarray,
     ) -> None:  # fmt: skip
         if fraction is None:
             return
@@ -275,8 +274,8 @@ class CalendarCodec(Codec):
             stray = (instants % self.step != 0) & ~missing
             if stray.any():
                 raise CodecError(
-                    f"column {self.name!r}: {array.filter(pa.array(stray))[0]} is finer than every value looked at at "
-                    f"fit ({int(stray.sum()):,} of {len(array):,} values); set resolution: ms, us or ns"
+                    f"column {self.name!r}: {array.filter(pa.array(stray))[0]} is finer than every value looked "
+                    f"at at fit ({int(stray.sum()):,} of {len(array):,} values); set resolution: ms, us or ns"
                 )
 
     def _refuse(self, array: pa.Array, part: Part, found: np.ndarray, bad: np.ndarray) -> None:
@@ -284,8 +283,8 @@ class CalendarCodec(Codec):
         seen = f"{part.values[0]} to {part.values[-1]}" if len(part.values) > 1 else f"only {part.values[0]}"
         raise CodecError(
             f"column {self.name!r}: {python_value(numbers(array)[row], self.arrow_type)} has {part.name} "
-            f"{int(found[row])} where {seen} was seen at fit ({100 * bad.mean():.3g} % of values); refit, or set "
-            "out_of_range: clip"
+            f"{int(found[row])} where {seen} was seen at fit ({100 * bad.mean():.3g} % of values); "
+            "refit, or set out_of_range: clip"
         )
 
     # ------------------------------------------------------------------ decode
@@ -407,7 +406,9 @@ def _offsets_around(column: Column, kind: pa.DataType, bounds: np.ndarray) -> tu
 
 
 def _step(column: Column, resolution: str | None, kind: pa.DataType, instants: np.ndarray) -> int:
-    """Storage units of the finest fraction of a second: given, or the largest power of ten that divides all seen."""
+    """Storage units of the finest fraction of a second: given, or the largest power of ten that divides all
+    seen.
+    """
     per_second = _per_second(kind)
     if resolution is not None:
         if resolution not in PER_SECOND or PER_SECOND[resolution] > per_second:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nemo_tabular.codecs.base import Codec, Slot, check_options
+from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options
 from nemo_tabular.errors import CodecError, nearest
 
 if TYPE_CHECKING:
@@ -25,10 +25,13 @@ POLICIES = ("error", "other", "missing")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CategoryCodec(Codec):
-    """One token a value. Values are kept as text; columns of another type are read and written through Arrow's cast.
+    """One token a value. Values are kept as text; columns of another type are read and written through
+    Arrow's cast.
 
-    Options: `unseen` (error | other | missing): what a value gets that was not seen at fit. `min_count`: values
-    rarer than that become "other" (implies unseen: other). `other_text`: how "other" is written (default "other").
+    Options: `unseen` (error | other | missing): what a value gets that was not seen at fit. `min_count`:
+    values
+    rarer than that become "other" (implies unseen: other). `other_text`: how "other" is
+    written (default "other").
     """
 
     codec: ClassVar[str] = "category"
@@ -43,8 +46,8 @@ class CategoryCodec(Codec):
         options = check_options(column, ("unseen", "min_count", "other_text"))
         if profile.distinct is None:
             raise CodecError(
-                f"column {column.name!r}: too many distinct values for one token each; looks like an id or a number: "
-                "drop it, set codec: text or codec: digits, or raise max_categories"
+                f"column {column.name!r}: too many distinct values for one token each; looks like an id "
+                "or a number: drop it, set codec: text or codec: digits, or raise max_categories"
             )
         min_count = int(options.get("min_count", 1))
         unseen = options.get("unseen", "other" if min_count > 1 else "error")
@@ -53,20 +56,13 @@ class CategoryCodec(Codec):
                 f"column {column.name!r}: unseen: {unseen} is not possible here; choose one of "
                 f"{', '.join(POLICIES[1:] if min_count > 1 else POLICIES)}"
             )
-        books = {
-            "name": column.name,
-            "type": column.type,
-            "nullable": column.nullable,
-            "format": column.format,
-        }
-        empty = cls(**books, values=())
+        empty = cls(**books_of(column), values=())
         kept = [
             value for value, count in profile.distinct.items() if count >= min_count and value is not None
         ]
         texts = empty._texts(pa.array(kept, empty.arrow_type)) if kept else pa.array([], pa.string())
-        nullable = column.nullable or unseen == "missing" or not (kept or unseen == "other")
         return cls(
-            **(books | {"nullable": nullable}),
+            **books_of(column, nullable=unseen == "missing" or not (kept or unseen == "other")),
             values=tuple(sorted(set(texts.to_pylist()))),
             unseen=unseen,
             other_text=str(options.get("other_text", "other")),

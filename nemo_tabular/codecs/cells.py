@@ -16,7 +16,8 @@ MAX_WIDTH = 1 << 62
 BALANCE = 25.0
 """Price of uneven cells, in nats per (share of rows)**3: what a cell hides of the other columns' influence.
 
-A density that tilts by s nats per unit of rank loses s**2 / 24 times the cube of the share; s = 25 is a column that
+A density that tilts by s nats per unit of rank loses s**2 / 24 times the cube of the share; s = 25 is a
+column that
 follows another one closely. Measured on 40 columns (benchmarks/partition.py): 12 to 50 differ by 0.001 nats.
 """
 
@@ -68,9 +69,11 @@ def cut_wide(starts: list[int], last: int) -> list[int]:
 
 
 def adaptive(sample: np.ndarray, last: int, cells: int, most: int) -> list[int]:
-    """Starts of cells, split greedily where it pays most: `cells` of them, up to `most` where each is well worth it.
+    """Starts of cells, split greedily where it pays most: `cells` of them, up to `most` where each is well
+    worth it.
 
-    A split pays the likelihood that it gains (heavy tails, gaps, several modes, values that repeat) and the evenness
+    A split pays the likelihood that it gains (heavy tails, gaps, several modes, values that repeat) and the
+    evenness
     that it gains; on a smooth column that makes cells of equal mass, finer only where the density bends.
     """
     if len(sample) == 0:
@@ -143,7 +146,9 @@ class _Search:
         return _Split(float(pays[best]), float(edges[best]), int(index[best])) if pays[best] > 0 else None
 
     def _candidates(self, cell: _Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Edges midway between neighbouring values, and right before and after each value; True where it touches."""
+        """Edges midway between neighbouring values, and right before and after each value; True where it
+        touches.
+        """
         values = self.values[cell.first : cell.stop]
         index = np.arange(cell.first, cell.stop + 1)
         after = np.concatenate([[cell.start], values + 1])

@@ -1,7 +1,8 @@
-"""Numbers enter; a code for each special value, or the base-B digits of a cell and the fine remainder within it, leave.
+"""Numbers enter; a code for each special value, or the base-B digits of a cell and the fine remainder within
+it, leave.
 
-value -> position on the column's exact integer lattice (grid.py) -> cell of a monotone partition (cells.py) -> digits,
-most significant first. Codes of the first slot: missing, nan, inf, -inf, spikes, then the leading digit.
+value -> position on the column's exact integer lattice (grid.py) -> cell of a monotone partition (cells.py) ->
+digits, most significant first. Codes of the first slot: missing, nan, inf, -inf, spikes, then the leading digit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from nemo_tabular.codecs.specials import NON_FINITE, all_finite, rows_of
 from nemo_tabular.errors import CodecError
 
 RESIDUAL_BITS = 10
-"""Residual slots are digits of base 1024: shifts and masks, and few enough ids that a vocabulary stays 16 bits wide."""
+"""Residual slots are digits of base 1024: shifts and masks, and few enough ids that a vocabulary stays 16
+bits wide.
+"""
 
 POLICIES = ("error", "clip", "missing")
 
@@ -31,8 +34,8 @@ POLICIES = ("error", "clip", "missing")
 class DigitsCodec(Codec):
     """Numbers as digits; made by `fit` (see digits_fit.py for the options and the choices it makes).
 
-    `starts` are the cells' first positions on the lattice without the spikes; None: one cell a position, so that the
-    digits are those of the position itself and nothing is left over.
+    `starts` are the cells' first positions on the lattice without the spikes; None: one cell a position, so
+    that the digits are those of the position itself and nothing is left over.
     """
 
     codec: ClassVar[str] = "digits"
@@ -121,11 +124,14 @@ class DigitsCodec(Codec):
             return 0
         return self.grid.last + 1 if self.starts is None else len(self.starts)
 
-    # ------------------------------------------------------------------ encode: one look-up finds cell or spike
+    # ------------------------------------------------------------------ encode: one look-up finds cell or
+    # spike
 
     @cached_property
     def _intervals(self) -> tuple[Locator, np.ndarray, np.ndarray, np.ndarray]:
-        """Locator over cells and spikes; per interval: codes of the modelled slots, base of the residual, spike or -1."""
+        """Locator over cells and spikes; per interval: codes of the modelled slots, base of the residual,
+        spike or -1.
+        """
         assert self.grid is not None
         removed, spikes = self._removed, self._spike_positions
         shift = np.searchsorted(
@@ -217,8 +223,8 @@ class DigitsCodec(Codec):
                 continue
             if name not in self.specials:
                 raise CodecError(
-                    f"column {self.name!r}: {int(rows.sum()):,} of {len(array):,} values are {name}, and none was "
-                    "at fit; refit on a table that has some, or make them missing"
+                    f"column {self.name!r}: {int(rows.sum()):,} of {len(array):,} values are {name}, and "
+                    "none was at fit; refit on a table that has some, or make them missing"
                 )
             found.append((int(self.nullable) + self.specials.index(name), rows))
         return found
@@ -264,8 +270,9 @@ class DigitsCodec(Codec):
             stray &= ~rows
         if stray.any():
             raise CodecError(
-                f"column {self.name!r}: {array.filter(pa.array(stray))[0].as_py()} is not on the lattice of step {step} "
-                f"that every value at fit was on ({int(stray.sum()):,} of {len(array):,} values); refit, or set step: 1"
+                f"column {self.name!r}: {array.filter(pa.array(stray))[0].as_py()} is not on the lattice "
+                f"of step {step} that every value at fit was on ({int(stray.sum()):,} of {len(array):,} values); "
+                "refit, or set step: 1"
             )
 
     # ------------------------------------------------------------------ decode
@@ -274,7 +281,7 @@ class DigitsCodec(Codec):
         """Cell of each row (0 where special) and the mask of the rows that have one."""
         lead = codes[:, 0]
         ordinary = lead >= self._num_special
-        wide = np.uint64 if prod(self.bases) > 1 << 31 else np.int32
+        wide: Any = np.uint64 if prod(self.bases) > 1 << 31 else np.int32
         cell = np.where(ordinary, lead - self._num_special, 0).astype(wide)
         for k in range(1, len(self.bases)):
             cell = cell * wide(self.bases[k]) + codes[:, k].astype(wide)
@@ -365,7 +372,9 @@ class DigitsCodec(Codec):
 
 
 def removed_positions(grid: Grid, spikes: np.ndarray) -> np.ndarray:
-    """Positions of those (rising) spikes that lie on a lattice point exactly; elsewhere a neighbour may round there."""
+    """Positions of those (rising) spikes that lie on a lattice point exactly; elsewhere a neighbour may
+    round there.
+    """
     if not len(spikes):
         return np.zeros(0, np.uint64)
     positions = grid.positions(spikes)

@@ -1,6 +1,8 @@
-"""Dates, times and timestamps enter; the digits of the integer that Arrow stores leave: evenly spread instants, no calendar.
+"""Dates, times and timestamps enter; the digits of the integer that Arrow stores leave: evenly spread
+instants, no calendar.
 
-Everything is digits.py's; only the name differs, so that a schema says which of the two readings of time it means.
+Everything is digits.py's; only the name differs, so that a schema says which of the two readings of time it
+means.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Storage numbers of a column enter; positions on its integer lattice (unsigned, 0 .. last) leave, and the other way round.
+"""Storage numbers of a column enter; positions on its integer lattice (unsigned, 0 .. last) leave, and the
+other way round.
 
-Whole numbers, fixed decimals and everything that Arrow stores as an integer are exact; floats without a resolution
-are laid on a lattice of a stated step, linear in a transformed space if a transform was chosen.
+Whole numbers, fixed decimals and everything that Arrow stores as an integer are exact; floats without a
+resolution are laid on a lattice of a stated step, linear in a transformed space if a transform was chosen.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def lattice_dtype(last: int) -> np.dtype:
 
 @dataclass(frozen=True)
 class IntegerGrid:
-    """value = lo + step * position, for anything stored as int8 .. uint64; exact over the whole range of 64 bits."""
+    """value = lo + step * position, for anything stored as int8 .. uint64; exact over the whole range of 64
+    bits.
+    """
 
     kind: ClassVar[str] = "integer"
     exact: ClassVar[bool] = True
@@ -101,8 +104,12 @@ class DecimalGrid:
 
     @staticmethod
     def fits(minimum: float, maximum: float, decimals: int, dtype: np.dtype) -> bool:
-        """Whether the type is fine enough for so many decimals, so that every decimal number is its own float."""
-        return max(abs(minimum), abs(maximum), maximum - minimum) * 10.0**decimals < 2.0 ** np.finfo(dtype).nmant
+        """Whether the type is fine enough for so many decimals, so that every decimal number is its own
+        float.
+        """
+        return (
+            max(abs(minimum), abs(maximum), maximum - minimum) * 10.0**decimals < 2.0 ** np.finfo(dtype).nmant
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain ints."""
@@ -111,7 +118,9 @@ class DecimalGrid:
 
 @dataclass(frozen=True)
 class FloatGrid:
-    """transform(value) = origin + step * position, rounded to the nearest position: no bias, half a step of error."""
+    """transform(value) = origin + step * position, rounded to the nearest position: no bias, half a step of
+    error.
+    """
 
     kind: ClassVar[str] = "float"
     exact: ClassVar[bool] = False
@@ -135,7 +144,9 @@ class FloatGrid:
         return scaled.astype(np.int64).astype(lattice_dtype(self.last))
 
     def values(self, positions: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The middle of what rounds to each position, in the column's own units, so that the error has no bias."""
+        """The middle of what rounds to each position, in the column's own units, so that the error has no
+        bias.
+        """
         centre = positions.astype(np.float64)
         if self.transform.linear:
             result = self.transform.inverse(centre * self.step + self.origin)

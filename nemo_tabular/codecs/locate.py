@@ -1,4 +1,6 @@
-"""Lattice positions enter; the number of the interval that holds each leaves, in one gather where binary search takes many."""
+"""Lattice positions enter; the number of the interval that holds each leaves, in one gather where binary
+search takes many.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ TABLE_BITS = 16
 
 @dataclass(frozen=True, eq=False)
 class Locator:
-    """Intervals [starts[i], starts[i+1]) that tile 0 .. last; `starts` rises from 0, fewer than 65,536 of them."""
+    """Intervals [starts[i], starts[i+1]) that tile 0 .. last; `starts` rises from 0, fewer than 65,536 of
+    them.
+    """
 
     starts: np.ndarray
     last: int

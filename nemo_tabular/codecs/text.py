@@ -1,7 +1,8 @@
-"""Strings enter; one code a utf-8 byte leaves, each byte position a slot of its own with the bytes that may stand there.
+"""Strings enter; one code a utf-8 byte leaves, each byte position a slot of its own with the bytes that may
+stand there.
 
-Short text has every byte at every position; codes of fixed form (ZIP, account, plate) only those seen at the position,
-so that a generated code has the right length and form, leading zeros included.
+Short text has every byte at every position; codes of fixed form (ZIP, account, plate) only those seen at the
+position, so that a generated code has the right length and form, leading zeros included.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class TextCodec(Codec):
 
     Codes of a slot: missing (first slot only, if nullable), then the slot's alphabet in order, END first.
     Options: `max_bytes` (default: the longest seen), `form` (bytes | code; default by the column's kind),
-    `unseen` (error | truncate | missing): what a text gets that is too long or has a byte that cannot stand there;
-    truncate cuts at a character's border, and works for `form: bytes`.
+    `unseen` (error | truncate | missing): what a text gets that is too long or has a byte that cannot stand
+    there; truncate cuts at a character's border, and works for `form: bytes`.
     """
 
     codec: ClassVar[str] = "text"
@@ -100,7 +101,7 @@ class TextCodec(Codec):
         symbols, too_long = self._symbols(lengths, data)
         for k in range(codes.shape[1]):
             np.take(self._code_of_symbol[:, k], symbols[:, k], out=codes[:, k], mode="clip")
-        bad = (codes < 0).any(axis=1)
+        bad: np.ndarray = np.any(codes < 0, axis=1)
         bad = bad if policy == "truncate" else bad | too_long
         if missing is not None:
             bad &= ~missing
@@ -125,7 +126,9 @@ class TextCodec(Codec):
         return symbols[:, :width], too_long
 
     def _cut(self, symbols: np.ndarray, rows: np.ndarray) -> None:
-        """Take back the bytes of a character that does not fit whole: up to three continuation bytes and its lead."""
+        """Take back the bytes of a character that does not fit whole: up to three continuation bytes and its
+        lead.
+        """
         width = len(self.alphabets)
         part = symbols[rows]
         inside = (part[:, width] >= 0x80) & (part[:, width] < 0xC0)
@@ -170,7 +173,9 @@ class TextCodec(Codec):
 
 
 def _alphabets(profile: ColumnProfile) -> tuple[tuple[int, ...], ...]:
-    """Symbols seen at each position; from a sample, the whole class (digits, capitals, small letters) of each."""
+    """Symbols seen at each position; from a sample, the whole class (digits, capitals, small letters) of
+    each.
+    """
     if profile.distinct is not None:
         values, complete = pa.array([v for v in profile.distinct if v is not None], pa.string()), True
     else:
@@ -185,7 +190,8 @@ def _alphabets(profile: ColumnProfile) -> tuple[tuple[int, ...], ...]:
         seen = set(np.unique(symbols[:, k]).tolist()) or {END}
         if not complete:
             seen |= {b for members in CLASSES if seen & set(members) for b in members}
-        # A position after an end can only be an end as well, so wherever one text may be over, END comes first.
+        # A position after an end can only be an end as well, so wherever one text may be over, END comes
+        # first.
         out.append((*([END] if END in seen else []), *sorted(seen - {END})))
     return tuple(out)
 

@@ -1,7 +1,7 @@
 """Finite floats enter; their image under a monotone, reversible map leaves, and the other way round.
 
-The maps bend a column so that equal steps after them are useful steps before them; each is fitted on a sample, frozen
-and JSON.
+The maps bend a column so that equal steps after them are useful steps before them; each is fitted on a
+sample, frozen and JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ YEO_JOHNSON_ROWS = 20_000
 
 
 def robust_scale(sample: np.ndarray) -> float:
-    """Interquartile range; where that is zero, the standard deviation, then the range, then 1. Never infinite."""
+    """Interquartile range; where that is zero, the standard deviation, then the range, then 1. Never
+    infinite.
+    """
     if len(sample) == 0:
         return 1.0
     scaled = sample / (top := float(np.abs(sample).max()) or 1.0)  # 1e308 - -1e308 overflows
@@ -58,7 +60,9 @@ class Log1p:
 
     @classmethod
     def fit(cls, sample: np.ndarray) -> Log1p:
-        """`scale` is the 1 % quantile of the magnitudes, but not above 1, so that ordinary amounts get plain log1p."""
+        """`scale` is the 1 % quantile of the magnitudes, but not above 1, so that ordinary amounts get plain
+        log1p.
+        """
         size = np.abs(sample[sample != 0])
         return cls(float(np.clip(np.quantile(size, 0.01), 1e-300, 1.0)) if len(size) else 1.0)
 
@@ -83,7 +87,9 @@ class Log1p:
 
 @dataclass(frozen=True)
 class YeoJohnson:
-    """Yeo and Johnson's power transform (Biometrika 2000) of (x - centre) / scale, lambda by maximum likelihood."""
+    """Yeo and Johnson's power transform (Biometrika 2000) of (x - centre) / scale, lambda by maximum
+    likelihood.
+    """
 
     kind: ClassVar[str] = "yeo-johnson"
     linear: ClassVar[bool] = False
@@ -133,7 +139,8 @@ def _power_log(z: np.ndarray, power: float) -> np.ndarray:
 def _power_exp(t: np.ndarray, power: float) -> np.ndarray:
     if abs(power) < 1e-6:
         return np.expm1(np.minimum(t, 700))
-    # Outside the image (t * power <= -1) there is no inverse; the clip leaves a value beyond the fitted range.
+    # Outside the image (t * power <= -1) there is no inverse; the clip leaves a value beyond the fitted
+    # range.
     inside = np.maximum(t * power, -1 + 1e-16)
     return np.expm1(np.minimum(np.log1p(inside) / power, 700))
 
@@ -190,5 +197,5 @@ def transform_to_json(transform: Transform) -> dict[str, Any]:
 
 def transform_from_json(document: dict[str, Any]) -> Transform:
     """Inverse of `transform_to_json`."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
     return TRANSFORMS[fields.pop("kind")](**fields)

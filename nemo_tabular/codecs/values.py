@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from nemo_tabular.codecs.arrow_arrays import array_of, numbers, python_value, storage_dtype, storage_number
-from nemo_tabular.codecs.base import Codec, Slot, check_options
+from nemo_tabular.codecs.arrow_arrays import array_of, arrow_type, numbers, python_value, storage_dtype
+from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options
 from nemo_tabular.codecs.specials import NON_FINITE, all_finite, rows_of, seen_specials
 from nemo_tabular.errors import CodecError
 
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from nemo_tabular.profile import ColumnProfile
     from nemo_tabular.schema import Column
 
+KNOWN_POLICIES = ("error", "nearest", "clip", "missing")
+
 LOOKUP_LIMIT = 1 << 16
 """Whole numbers that span less are found in a table of that size, the others by binary search."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ValuesCodec(Codec):
-    """One token a value. Option `unseen` (error | nearest | missing): what a value gets that was not seen at fit."""
+    """One token a value. Option `unseen` (error | nearest | missing): what a value gets that was not seen at
+    fit.
+    """
 
     codec: ClassVar[str] = "values"
 
@@ -48,20 +52,11 @@ class ValuesCodec(Codec):
             raise CodecError(
                 f"column {column.name!r}: too many distinct values for one token each; set codec: digits"
             )
-        books = {
-            "name": column.name,
-            "type": column.type,
-            "nullable": column.nullable,
-            "format": column.format,
-        }
-        kind = cls(**books, numbers=()).arrow_type
-        found = {storage_number(v, kind) for v in profile.distinct if v is not None}
-        finite = sorted(v + 0 for v in found if not isinstance(v, float) or np.isfinite(v))
+        values = numbers(pa.array(list(profile.distinct), arrow_type(column.type)).drop_null())
+        finite = np.unique(values[np.isfinite(values)] + 0.0 if values.dtype.kind == "f" else values).tolist()
         specials = seen_specials(profile)
-        nullable = column.nullable or unseen == "missing" or not (finite or specials)
-        return cls(
-            **(books | {"nullable": nullable}), numbers=tuple(finite), specials=specials, unseen=unseen
-        )
+        books = books_of(column, nullable=unseen == "missing" or not (finite or specials))
+        return cls(**books, numbers=tuple(finite), specials=specials, unseen=unseen)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -79,10 +74,8 @@ class ValuesCodec(Codec):
     @cached_property
     def _lookup(self) -> np.ndarray | None:
         """Index of the nearest value for each whole number of the span; None where binary search does it."""
-        if (
-            not self.numbers
-            or (self._values.dtype.kind == "f"
-            and not np.all(self._values == np.rint(self._values)))
+        if not self.numbers or (
+            self._values.dtype.kind == "f" and not np.all(self._values == np.rint(self._values))
         ):
             return None
         span = int(self.numbers[-1]) - int(self.numbers[0])
@@ -134,8 +127,8 @@ class ValuesCodec(Codec):
     def _special_code(self, name: str, rows: np.ndarray, array: pa.Array) -> int:
         if name not in self.specials:
             raise CodecError(
-                f"column {self.name!r}: {int(rows.sum()):,} of {len(array):,} values are {name}, and none was at fit; "
-                "refit on a table that has some, or make them missing"
+                f"column {self.name!r}: {int(rows.sum()):,} of {len(array):,} values are {name}, and none "
+                "was at fit; refit on a table that has some, or make them missing"
             )
         return int(self.nullable) + self.specials.index(name)
 
@@ -172,8 +165,8 @@ class ValuesCodec(Codec):
         value = array.filter(pa.array(wrong))[0].as_py()
         raise CodecError(
             f"column {self.name!r}: {value} was not seen at fit (nearest: "
-            f"{python_value(self._values[near], self.arrow_type)}; {int(wrong.sum()):,} of {len(array):,} values); "
-            "refit, or set unseen: nearest, or codec: digits"
+            f"{python_value(self._values[near], self.arrow_type)}; {int(wrong.sum()):,} of "
+            f"{len(array):,} values); refit, or set unseen: nearest, or codec: digits"
         )
 
     def _nearest(self, values: np.ndarray) -> np.ndarray:
@@ -203,6 +196,3 @@ class ValuesCodec(Codec):
     def _restore(cls, books: dict[str, Any], params: dict[str, Any]) -> ValuesCodec:
         lists = {"numbers": tuple(params["numbers"]), "specials": tuple(params["specials"])}
         return cls(**books, **(params | lists))
-
-
-KNOWN_POLICIES = ("error", "nearest", "clip", "missing")
