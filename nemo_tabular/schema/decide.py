@@ -117,7 +117,7 @@ def _number_marks(e: TextEvidence, fitting: list[MarkedReading]) -> Reading:
     if any(r.column.prefix.strip("%") or r.column.suffix.strip("%") for r in fitting):
         return fitting[0]  # nobody writes money with three decimals: these are thousands
     if len(fitting) > 1 and (fitting[0].low, fitting[0].high) != (fitting[-1].low, fitting[-1].high):
-        example = next(w for w in e.counts or {"1,234": 1} if "," in w or "." in w)
+        example = next((w for w in e.examples(1000) if "," in w or "." in w), "1,234")
         raise SchemaError(
             f"column {e.name!r}: {example!r} may be a decimal comma or a mark of thousands, and no value decides; "
             f'set decimal: "," or thousands: "," for this column'
@@ -133,18 +133,17 @@ def _date_format(e: TextEvidence, fitting: list[FormatReading]) -> Reading:
     if day_first and "." in (day_first[0].column.format or ""):
         return day_first[0]  # dots are written day first wherever they are written
     if day_first and len(day_first) < len(numeric):
-        example = next(iter(e.counts), None)
-        shown = f"such as {example!r}" if example else f"between {numeric[0].low} and {numeric[0].high}"
         month_first = next(r for r in numeric if r not in day_first)
         raise SchemaError(
-            f"column {e.name!r}: dates {shown} may be day/month or month/day, and no value in {e.rows:,} rows decides; "
+            f"column {e.name!r}: dates such as {e.examples(1)[0]!r} may be day/month or month/day, and no value in {e.rows:,} rows decides; "
             f'set format: "{day_first[0].column.format}" or format: "{month_first.column.format}" for this column'
         )
     return numeric[0]
 
 
 def _refuse_late_change(e: TextEvidence, r: Reading) -> None:
-    row, word = r.first_odd or (0, "")
+    word = next(iter(r.odd))
+    row = e.row_of(word)
     more = f" (and {r.odd_rows - 1:,} more)" if r.odd_rows > 1 else ""
     raise SchemaError(
         f"column {e.name!r}: {r.fitting:,} of {r.fitting + r.odd_rows:,} values are {_NOUN[r.column.kind]}, but row {row:,} "
@@ -222,7 +221,7 @@ def _deciding(e: TextEvidence, r: FormatReading) -> str:
         return ""
     rival = format.replace("%d", "%\0").replace("%m", "%d").replace("%\0", "%m")
     other = e.first_misfit(rival)
-    return f", decided by {other[1]!r} in row {other[0]:,}" if other else ""
+    return f", decided by {other!r} in row {e.row_of(other):,}" if other else ""
 
 
 def _boolean(e: TextEvidence, r: BooleanReading) -> Column:
@@ -275,10 +274,9 @@ def _string(e: TextEvidence, codec: str | None, max_categories: int, readings: S
             "or raise max_categories and set codec: category"
         )
     if not many and (codec == "category" or e.share_distinct <= ID_SHARE or k <= SMALL_TABLE or not short):
-        examples = ", ".join(repr(_cut(w, 20)) for w in list(e.counts)[:3])
-        why = (f"one text only, {examples}" if k == 1 else f"{count} distinct texts such as {examples}: one token each") + _odd_note(
-            readings, k
-        )
+        examples = ", ".join(repr(_cut(w, 20)) for w in e.examples(3))
+        say = f"one text only, {examples}" if k == 1 else f"{count} distinct texts such as {examples}: one token each"
+        why = say + _odd_note(e, readings)
         return Column(e.name, "category", "string", "category", nullable, why=why)
     if codec != "category" and short:
         why = f"{count} distinct texts of at most {e.max_bytes} bytes in {e.rows:,} rows: a token a byte"
@@ -289,12 +287,12 @@ def _string(e: TextEvidence, codec: str | None, max_categories: int, readings: S
     )
 
 
-def _odd_note(readings: Sequence[Reading], k: int) -> str:
+def _odd_note(e: TextEvidence, readings: Sequence[Reading]) -> str:
     """Says so when all but a few texts are numbers or dates."""
     for r in readings:
-        if r.first_odd and 2 * len(r.odd) < k:
-            row, word = r.first_odd
-            return f"; most are {_NOUN[r.column.kind]}, but {_cut(word)!r} (row {row:,}) is not"
+        if r.odd and 2 * len(r.odd) < e.distinct:
+            word = next(iter(r.odd))
+            return f"; most are {_NOUN[r.column.kind]}, but {_cut(word)!r} (row {e.row_of(word):,}) is not"
     return ""
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nemo_tabular.errors import SchemaError, nearest
 from nemo_tabular.profile import ColumnStats, stats_of
@@ -65,18 +67,31 @@ def _gather(
     """The evidence on each column, and the number of rows."""
     evidence: dict[str, TextEvidence | ColumnStats] = {}
     cap, rows = max(max_categories, _LEAST_CAP), 0
-    for batch in table.batches(dictionary=True):
+    for batch in table.batches():
         rows += batch.num_rows
         for name in names:
             values = batch.column(name)
             if name not in evidence:
-                words = hints.get(name, {}).get("missing_values", MISSING_WORDS)
-                is_text = pa.types.is_string(values.type) or pa.types.is_dictionary(values.type)
-                evidence[name] = TextEvidence(name, cap, tuple(words)) if is_text else stats_of(values.type)
+                words = tuple(hints.get(name, {}).get("missing_values", MISSING_WORDS))
+                if pa.types.is_string(values.type) or pa.types.is_dictionary(values.type):
+                    evidence[name] = TextEvidence(name, cap, partial(_row_of, table, name), words)
+                else:
+                    evidence[name] = stats_of(values.type)
             evidence[name].update(values)
     if not rows:
         raise SchemaError(f"{table.source} has a header but no rows; add rows")
     return evidence, rows
+
+
+def _row_of(table: TableReader, name: str, word: str) -> int:
+    """The row (from 1) in which a text first occurs, by another pass that ends there."""
+    before = 0
+    for batch in table.batches():
+        found = pc.index(batch.column(name), word).as_py()
+        if found >= 0:
+            return before + found + 1
+        before += batch.num_rows
+    return 0
 
 
 def _check_names(table: TableReader, **lists: Sequence[str]) -> None:

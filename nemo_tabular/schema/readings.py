@@ -5,7 +5,6 @@ Enters distinct texts with their counts; leaves, for each reading, what fits, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 from itertools import product
 from typing import Any
@@ -14,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nemo_tabular.profile import least_decimals
+from nemo_tabular.profile import least_decimals, word_counts
 from nemo_tabular.schema.column import Column
 from nemo_tabular.schema.dateformats import DAY_US, instants, kind_of
-from nemo_tabular.schema.texts import bad_positions, has_marks, number_pattern, parser_of
+from nemo_tabular.schema.texts import bad_positions, has_marks, number_pattern, parse_texts
 
-RowsOf = Callable[[pa.Array], list[int]]
 MOST_ODD_WORDS = 64  # a reading that more texts than this do not fit is wrong
 MOST_ODD_SHARE = 0.05
 _PROBE = 4  # a reading that fits none of a few texts is not worth the search for those it does not fit
 _FEW = 64
+_SOME = 1_000
 _EXACT_DIGITS = 15  # every decimal of at most 15 digits survives the way into a double and back
 _MARKS = "$€£¥%"
 
@@ -31,19 +30,20 @@ _MARKS = "$€£¥%"
 class Reading:
     """One way to read a column's texts. `odd` holds the texts that do not fit it, while they are few."""
 
-    kind = ""
-
     def __init__(self, column: Column) -> None:
         self.column = column
         self.alive = True
-        self.fitting = self.odd_rows = 0
+        self.fitting = 0
         self.odd: dict[str, int] = {}
-        self.first_odd: tuple[int, str] | None = None
         self.low: Any = None
         self.high: Any = None
 
-    def look(self, words: pa.Array, counts: np.ndarray, rows_of: RowsOf) -> None:
-        """Take in distinct texts (no nulls); dies when too many do not fit."""
+    @property
+    def odd_rows(self) -> int:
+        return sum(self.odd.values())
+
+    def look(self, words: pa.Array, counts: np.ndarray) -> None:
+        """Take in texts (no nulls) with their counts; dies when too many do not fit."""
         if not self.alive or not len(words):
             return
         probe = words.take(pa.array(np.linspace(0, len(words) - 1, min(_PROBE, len(words))).astype(np.int64)))
@@ -51,16 +51,19 @@ class Reading:
             self.alive = False
             return
         bad = self.misfits(words, MOST_ODD_WORDS + 1 - len(self.odd))
+        if bad and len(words) > MOST_ODD_WORDS and counts.max() == 1:
+            words, counts = word_counts(words)  # one odd text may fill a batch
+            bad = self.misfits(words, MOST_ODD_WORDS + 1 - len(self.odd))
         if bad:
-            self._set_aside(words.take(pa.array(bad)), counts[bad], rows_of)
+            for word, n in zip(words.take(pa.array(bad)).to_pylist(), counts[bad].tolist(), strict=True):
+                self.odd[word] = self.odd.get(word, 0) + n
             keep = np.ones(len(words), bool)
             keep[bad] = False
             words, counts = words.filter(pa.array(keep)), counts[keep]
         self.fitting += int(counts.sum())
-        share = self.odd_rows / (self.fitting + self.odd_rows)
-        if len(self.odd) > MOST_ODD_WORDS or (self.odd_rows > 10 and share > MOST_ODD_SHARE):
-            self.alive = False
-        elif len(words):
+        few = self.odd_rows <= max(10, MOST_ODD_SHARE * (self.fitting + self.odd_rows))
+        self.alive = few and len(self.odd) <= MOST_ODD_WORDS
+        if self.alive and len(words):
             self.note(words, counts)
 
     def misfits(self, words: pa.Array, most: int) -> list[int]:
@@ -69,11 +72,7 @@ class Reading:
 
     def parse(self, words: pa.Array) -> pa.Array:
         """The words as typed values; pa.ArrowInvalid if any does not fit. Blanks around them do not count."""
-        parse = parser_of(self.column)
-        try:
-            return parse(words)
-        except pa.ArrowInvalid:
-            return parse(pc.utf8_trim_whitespace(words))
+        return parse_texts(words, self.column)
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
         """Keep figures of the words, all of which fit."""
@@ -85,13 +84,19 @@ class Reading:
             self.low = ends["min"] if self.low is None else min(self.low, ends["min"])
             self.high = ends["max"] if self.high is None else max(self.high, ends["max"])
 
-    def _set_aside(self, words: pa.Array, counts: np.ndarray, rows_of: RowsOf) -> None:
-        rows = rows_of(words)
-        for row, word, n in zip(rows, words.to_pylist(), counts.tolist(), strict=True):
-            self.odd[word] = self.odd.get(word, 0) + n
-            self.odd_rows += n
-            if self.first_odd is None or row < self.first_odd[0]:
-                self.first_odd = (row, word)
+
+class NumberReading(Reading):
+    """Numbers. Leading zeros are counted: they make the column a code."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self.leading_zeros = 0
+
+    def inherit(self, plainer: NumberReading) -> None:
+        """Take over the figures of a reading whose every text fits this one too."""
+        self.alive, self.odd = True, {}
+        self.fitting, self.leading_zeros = plainer.fitting, plainer.leading_zeros
+        self.low, self.high = plainer.low, plainer.high
 
 
 class BooleanReading(Reading):
@@ -111,12 +116,11 @@ class BooleanReading(Reading):
             self.styles.add("/".join(style(t) for t in ("false", "true")))
 
 
-class IntegerReading(Reading):
-    """Integers that fit int64. Leading zeros are counted: they make the column a code."""
+class IntegerReading(NumberReading):
+    """Integers that fit int64."""
 
     def __init__(self) -> None:
         super().__init__(Column("", "integer", "int64", "digits"))
-        self.leading_zeros = 0
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
         super().note(words, counts)
@@ -124,7 +128,7 @@ class IntegerReading(Reading):
 
 
 class BigIntegerReading(IntegerReading):
-    """Integers of any size; its range is not kept."""
+    """Integers of any size; the range is kept as floats."""
 
     _pattern = r"^\s*-?\d+\s*$"
 
@@ -132,15 +136,15 @@ class BigIntegerReading(IntegerReading):
         return _unmatched(words, self._pattern)[:most]
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
+        self._widen(pc.cast(pc.utf8_trim_whitespace(words), pa.float64()))
         self.leading_zeros += leading_zero_rows(words, counts)
 
 
-class FloatReading(Reading):
+class FloatReading(NumberReading):
     """Numbers with a point or an exponent. A plus sign before bare digits is a code (a telephone), not a number."""
 
     def __init__(self, column: Column | None = None) -> None:
         super().__init__(column or Column("", "float", "double", "digits"))
-        self.leading_zeros = 0
         self.places = 0
         self.decimals: int | None = 0
         self.exponents = self.special = self.points = False
@@ -290,18 +294,26 @@ class FormatReading(Reading):
 
 def readings_of(words: pa.Array) -> list[Reading]:
     """The readings worth trying for a column that holds these distinct texts, the plainest first."""
-    plain: list[Reading] = [BooleanReading(), IntegerReading(), BigIntegerReading(), FloatReading()]
-    iso: list[Reading] = [
-        IsoReading("date", "date32[day]"),
-        IsoReading("timestamp", "timestamp[us]"),
-        IsoReading("time", "time64[us]"),
-    ]
-    some = words.slice(0, 1000)
-    numeric = FloatReading()
-    numeric.look(some, np.ones(len(some), np.int64), lambda odd: [0] * len(odd))
-    if numeric.alive and not numeric.odd:
-        return plain
-    return [*plain, *iso, *_marked(some), *(FormatReading(f) for f in _formats(some))]
+    some = words.slice(0, _SOME)
+    for family in (_plain, _iso):
+        if any(_fits(r, some) for r in family()):
+            return family()
+    return [*_plain(), *_iso(), *_marked(some), *(FormatReading(f) for f in _formats(some))]
+
+
+def _plain() -> list[Reading]:
+    return [BooleanReading(), IntegerReading(), BigIntegerReading(), FloatReading()]
+
+
+def _iso() -> list[Reading]:
+    kinds = {"date": "date32[day]", "timestamp": "timestamp[us]", "time": "time64[us]"}
+    return [IsoReading(kind, type) for kind, type in kinds.items()]
+
+
+def _fits(reading: Reading, words: pa.Array) -> bool:
+    """Whether every one of the words fits; the reading is used up by the trial."""
+    reading.look(words, np.ones(len(words), np.int64))
+    return reading.alive and not reading.odd
 
 
 def leading_zero_rows(words: pa.Array, counts: np.ndarray) -> int:
