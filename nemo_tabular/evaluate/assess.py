@@ -13,17 +13,20 @@ import numpy as np
 
 from nemo_tabular.errors import ConfigError, nearest
 from nemo_tabular.evaluate.association import association_matrices
+from nemo_tabular.evaluate.coverage import measure_coverage
 from nemo_tabular.evaluate.detection import measure_detection
 from nemo_tabular.evaluate.fidelity import measure_fidelity
 from nemo_tabular.evaluate.privacy import measure_privacy, overlap
-from nemo_tabular.evaluate.report import Measured, Report
-from nemo_tabular.evaluate.scores import SCORES, Findings
+from nemo_tabular.evaluate.report import Report
+from nemo_tabular.evaluate.rules import rule_findings
+from nemo_tabular.evaluate.scores import SCORES, Figure, Findings, Measured
 from nemo_tabular.evaluate.tables import CodedTable, Tables, align
 from nemo_tabular.evaluate.utility import measure_utility
 from nemo_tabular.schema import Schema
 
 # Beyond these the figures hardly move and the cost does; every cut is stated in the report.
 FIDELITY_ROWS, DETECTION_ROWS, UTILITY_ROWS = 200_000, 25_000, 100_000
+RESAMPLES = 8
 
 Triple = tuple[Findings, Findings, Findings]
 """The synthetic table, the ceiling, the floor."""
@@ -122,14 +125,51 @@ def _fidelity(tables: Tables, target: str | None, seed: int, references: bool) -
     rng, notes = np.random.default_rng(seed), []  # type: ignore[var-annotated]
     real = _cut(tables.train, FIDELITY_ROWS, "fidelity: train", rng, notes)
     synthetic = _cut(tables.synthetic, FIDELITY_ROWS, "fidelity: synthetic", rng, notes)
-    own = measure_fidelity(real, synthetic, seed=seed)
-    matrices = association_matrices(real, synthetic)
-    own = replace(own, details={**own.details, "association": matrices}, notes=(*notes, *own.notes))
+    own = _all_fidelity(real, synthetic, seed)
+    own = _with_intervals(own, real, synthetic, rng, seed) if references else own
+    matrices = {"association": association_matrices(real, synthetic)}
+    again = _bootstrap(tables.train, synthetic.rows, rng)
+    worst = again.shuffled_columns(rng)
+    rules = rule_findings(real, tables.test, synthetic, worst, seed=seed)
+    own = _joined(own, rules[0], Findings(details=matrices, notes=tuple(notes)))
     if not references:
         return own, Findings(), Findings()
-    again = _bootstrap(tables.train, synthetic.rows, rng)
-    floor = measure_fidelity(real, again.shuffled_columns(rng), seed=seed)
-    return own, measure_fidelity(real, again, seed=seed), floor
+    # of the training rows themselves the recall would be too good: they reach each other
+    ceiling = _joined(
+        measure_fidelity(real, again, seed=seed), measure_coverage(real, tables.test, seed=seed)
+    )
+    return own, _joined(ceiling, rules[1]), _joined(_all_fidelity(real, worst, seed), rules[2])
+
+
+def _all_fidelity(real: CodedTable, synthetic: CodedTable, seed: int) -> Findings:
+    return _joined(measure_fidelity(real, synthetic, seed=seed), measure_coverage(real, synthetic, seed=seed))
+
+
+def _with_intervals(
+    own: Findings, real: CodedTable, synthetic: CodedTable, rng: np.random.Generator, seed: int
+) -> Findings:
+    """95 % intervals from the spread over bootstrap samples of the synthetic rows.
+
+    The spread only: their mean is biased, since drawing again adds noise that the table itself does not have.
+    """
+    again = [
+        measure_fidelity(real, _bootstrap(synthetic, synthetic.rows, rng), seed=seed).figures
+        for _ in range(RESAMPLES)
+    ]
+    figures = dict(own.figures)
+    for name in again[0]:
+        value = figures[name].value
+        error = 1.96 * float(np.std([a[name].value for a in again if name in a], ddof=1))
+        figures[name] = Figure(value, value - error, value + error)
+    return replace(own, figures=figures)
+
+
+def _joined(*findings: Findings) -> Findings:
+    return Findings(
+        {n: f for each in findings for n, f in each.figures.items()},
+        {n: d for each in findings for n, d in each.details.items()},
+        tuple(note for each in findings for note in each.notes),
+    )
 
 
 def _detection(tables: Tables, target: str | None, seed: int, references: bool) -> Triple:
@@ -139,7 +179,7 @@ def _detection(tables: Tables, target: str | None, seed: int, references: bool) 
     real = _cut(
         tables.test.sample(rows, rng), DETECTION_ROWS, "detection: test and synthetic, each", rng, notes
     )
-    own = measure_detection(real, tables.synthetic, seed=seed)
+    own = measure_detection(real, tables.synthetic, seed=seed, explain=True)
     own = replace(own, notes=(*notes, *own.notes))
     if not references:
         return own, Findings(), Findings()

@@ -38,14 +38,17 @@ class Canvas:
     """A page measured in inches from its top left corner."""
 
     page: Page
+    width: float
     height: float
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         bottom = self.height - top - height
-        return self.page.add_axes((left / PAGE, bottom / self.height, width / PAGE, height / self.height))
+        return self.page.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        )
 
     def text(self, left: float, top: float, text: str, **options: Any) -> None:
-        self.page.text(left / PAGE, 1 - top / self.height, text, va="top", **options)
+        self.page.text(left / self.width, 1 - top / self.height, text, va="top", **options)
 
 
 def shortened(name: str, length: int = 17) -> str:

@@ -64,7 +64,7 @@ def draw_report(
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")  # a name in a script that the font lacks
         page = Page(figsize=(PAGE, height), facecolor="white")
         FigureCanvasAgg(page)
-        canvas = Canvas(page, height)
+        canvas = Canvas(page, PAGE, height)
         _draw_header(canvas, report, title, len(columns))
         for i, column in enumerate(columns):
             real, synthetic = (t[column.name] for t in (report.tables.train, report.tables.synthetic))

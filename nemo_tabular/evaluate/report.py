@@ -11,29 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemo_tabular.evaluate.scores import SCORES, Figure
+from nemo_tabular.evaluate.scores import SCORES, Measured
 from nemo_tabular.evaluate.tables import Tables
+from nemo_tabular.evaluate.verdict import Verdict, verdicts
 
 FORMAT = 1
 """Version of the JSON; it rises when a key changes its meaning."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One score of the synthetic table beside what real rows and a worthless table get."""
-
-    figure: Figure
-    ceiling: float | None = None
-    """Real rows in place of the synthetic ones."""
-    floor: float | None = None
-    """Independent marginals in their place; for privacy the training table itself."""
-
-    def valid(self, name: str) -> bool:
-        """Whether the score tells the ceiling from the floor; one that cannot is no evidence."""
-        if self.ceiling is None or self.floor is None or SCORES[name].area != "privacy":
-            return True
-        better = self.ceiling - self.floor
-        return (better if SCORES[name].better == "higher" else -better) > 0.01
 
 
 @dataclass(frozen=True)
@@ -54,6 +37,11 @@ class Report:
     def scores(self) -> dict[str, float]:
         return {name: m.figure.value for name, m in self.measured.items()}
 
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One grade and one sentence an area."""
+        return verdicts(self.measured)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only; NaN, which JSON does not know, becomes null."""
         t = self.tables
@@ -66,6 +54,7 @@ class Report:
                 "target": self.target,
                 "seed": self.seed,
                 "cpu_seconds": round(self.cpu_seconds, 2),
+                "verdicts": [vars(v) for v in self.verdicts],
                 "scores": {name: self._score_entry(name, m) for name, m in self.measured.items()},
                 "details": self.details,
                 "notes": list(self.notes),
@@ -89,6 +78,18 @@ class Report:
             json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
         )
 
+    def to_html(self, path: str | Path, *, title: str = "") -> None:
+        """Write one page that needs no other file and no network (needs matplotlib)."""
+        from nemo_tabular.evaluate.page import write_page
+
+        write_page(self, path, title=title)
+
+    def save(self, folder: str | Path) -> None:
+        """report.html, report.json and report.png in one folder."""
+        self.to_json(Path(folder) / "report.json")
+        self.to_png(Path(folder) / "report.png")
+        self.to_html(Path(folder) / "report.html")
+
     def to_png(self, path: str | Path, **options: Any) -> None:
         """Draw the marginals side by side and the association matrices (needs matplotlib)."""
         from nemo_tabular.evaluate.plots import draw_report
@@ -101,11 +102,11 @@ class Report:
         lines = [f"{t.synthetic.rows:,} synthetic rows against {real}"]
         width = max([len(SCORES[n].title) for n in self.measured] or [0])
         lines.append(f"{'':{width}}   synthetic            95 %   real rows  {'floor':>10}")
-        area = ""
+        area, graded = "", {v.area: v.grade for v in self.verdicts if v.grade != "open"}
         for name, m in self.measured.items():
             if SCORES[name].area != area:
                 area = SCORES[name].area
-                lines.append(area)
+                lines += ["", f"{area}: {graded[area]}" if area in graded else area]
             lines.append(_line(name, m, width))
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)

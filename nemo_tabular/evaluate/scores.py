@@ -37,6 +37,24 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One score of the synthetic table beside what real rows and a worthless table get."""
+
+    figure: Figure
+    ceiling: float | None = None
+    """Real rows in place of the synthetic ones."""
+    floor: float | None = None
+    """Independent marginals in their place; for privacy the training table itself."""
+
+    def valid(self, name: str) -> bool:
+        """Whether the score tells the ceiling from the floor; one that cannot is no evidence."""
+        if self.ceiling is None or self.floor is None or SCORES[name].area != "privacy":
+            return True
+        better = self.ceiling - self.floor
+        return (better if SCORES[name].better == "higher" else -better) > 0.01
+
+
+@dataclass(frozen=True)
 class Findings:
     """What one scorer found: figures by score name, details for tables and pictures, notes for the reader."""
 
@@ -102,6 +120,27 @@ SCORES: dict[str, Definition] = {
         "lower",
         "largest difference of a column's share of missing cells",
         "which rows have them",
+    ),
+    "alpha_precision": Definition(
+        "fidelity",
+        "Alpha-precision",
+        "higher",
+        "synthetic rows lie where real rows lie: share within the ball of each share of the real rows",
+        "missing variety, dependence between columns",
+    ),
+    "beta_recall": Definition(
+        "fidelity",
+        "Beta-recall",
+        "higher",
+        "real rows are reached: share with a synthetic row nearer than their nearest real neighbour",
+        "copies of training rows score best",
+    ),
+    "rules": Definition(
+        "fidelity",
+        "Broken rules",
+        "lower",
+        "mean share of rows that break a rule of train: one column determines, bounds or goes with another",
+        "rules of more than two columns",
     ),
     "c2st": Definition(
         "detection",

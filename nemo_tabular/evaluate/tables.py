@@ -56,6 +56,17 @@ class ColumnView:
     def discrete(self) -> bool:
         return self.kind == "category"
 
+    def show(self, value: float) -> str:
+        """A coded value as a reader knows it."""
+        if np.isnan(value):
+            return ""
+        if self.levels:
+            return self.levels[int(value)]
+        if self.kind == "date":
+            text = str(np.datetime64(round(value * 1000), "ms"))
+            return text.removesuffix("T00:00:00.000").removesuffix(".000").replace("T", " ")
+        return str(int(value)) if self.integer else f"{value:.6g}"
+
 
 @dataclass(frozen=True)
 class CodedTable:

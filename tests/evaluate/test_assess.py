@@ -80,8 +80,7 @@ def test_an_overlapping_test_set_is_told_with_its_share(train, test, synthetic):
 
 def test_a_privacy_figure_whose_control_passes_is_not_valid(train, test, synthetic):
     """With a handful of test rows against many training rows even the training table looks harmless."""
-    from nemo_tabular.evaluate.report import Measured
-    from nemo_tabular.evaluate.scores import Figure
+    from nemo_tabular.evaluate.scores import Figure, Measured
 
     assert not Measured(Figure(0.5), ceiling=0.5, floor=0.505).valid("dcr_share")
     assert Measured(Figure(0.5), ceiling=0.5, floor=0.65).valid("dcr_share")

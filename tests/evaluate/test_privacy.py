@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nemo_tabular.evaluate.privacy import _nearest, measure_privacy, overlap
+from nemo_tabular.evaluate.distances import nearest
+from nemo_tabular.evaluate.privacy import measure_privacy, overlap
 from nemo_tabular.evaluate.tables import align
 
 
@@ -43,7 +44,7 @@ def test_a_table_that_is_half_copied_lies_between(train, test, synthetic):
 
 def test_distances_are_those_of_a_direct_computation(train, test, synthetic):
     tables = align(train.iloc[:80], test.iloc[:60], synthetic.iloc[:40])
-    found = _nearest(tables.synthetic, tables.train, tables.train)
+    found = nearest(tables.synthetic, tables.train, tables.train)
     sorted_columns = {n: np.sort(v[~np.isnan(v)]) for n, v in tables.train.data.items()}
 
     def rank(name, value):

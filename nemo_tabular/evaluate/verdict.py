@@ -1,0 +1,160 @@
+"""Enter: the measured scores.
+Leave: one grade and one sentence an area, for a reader who reads nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from nemo_tabular.evaluate.scores import Measured
+
+Grade = Literal["good", "fair", "poor", "open"]
+
+# Where a grade ends. Parts are of the way from the floor (a worthless table) to the ceiling (real rows).
+GOOD_PART, FAIR_PART = 0.95, 0.8
+GOOD_SHAPE_GAP, FAIR_SHAPE_GAP = 0.01, 0.05
+GOOD_AUC, FAIR_AUC = 0.55, 0.7
+GOOD_SHARE, FAIR_SHARE = 0.53, 0.56
+COPIES_BEYOND_NATURAL = 0.001
+NEAR_COPIES = 0.02
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a manager reads. `open` means that the scores at hand cannot tell."""
+
+    area: str
+    grade: Grade
+    sentence: str
+
+
+def verdicts(measured: Mapping[str, Measured]) -> list[Verdict]:
+    """One verdict for each area of which anything was measured."""
+    found = [_fidelity(measured), _detection(measured), _utility(measured), _privacy(measured)]
+    return [verdict for verdict in found if verdict is not None]
+
+
+def _worst(grades: list[Grade]) -> Grade:
+    for grade in ("poor", "fair", "good"):
+        if grade in grades:
+            return grade  # type: ignore[return-value]
+    return "open"
+
+
+def _by(value: float, good: float, fair: float, *, higher: bool) -> Grade:
+    sign = 1 if higher else -1
+    return "good" if sign * value >= sign * good else "fair" if sign * value >= sign * fair else "poor"
+
+
+def _part(score: Measured) -> float | None:
+    """How far the score is from the floor to the ceiling; None where the two hardly differ."""
+    if score.ceiling is None or score.floor is None or abs(score.ceiling - score.floor) < 0.005:
+        return None
+    return (score.figure.value - score.floor) / (score.ceiling - score.floor)
+
+
+def _fidelity(measured: Mapping[str, Measured]) -> Verdict | None:
+    grades: list[Grade] = []
+    words = []
+    if "shapes" in measured:
+        shapes = measured["shapes"]
+        words.append(f"Single columns match to {_percent(shapes.figure.value)}{_real(shapes)}")
+        if shapes.ceiling is not None:
+            gap = shapes.ceiling - shapes.figure.value
+            grades.append(_by(gap, GOOD_SHAPE_GAP, FAIR_SHAPE_GAP, higher=False))
+    for name in ("trends", "marginals_2", "marginals_3"):
+        if name not in measured:
+            continue
+        part = _part(measured[name])
+        if part is not None:
+            grades.append(_by(part, GOOD_PART, FAIR_PART, higher=True))
+    if "trends" in measured:
+        trends = measured["trends"]
+        floor = "" if trends.floor is None else f", independent columns {_percent(trends.floor)}"
+        words.append(f"dependent pairs to {_percent(trends.figure.value)}{_real(trends, floor)}")
+    return Verdict("fidelity", _worst(grades), ", ".join(words) + ".") if words else None
+
+
+def _detection(measured: Mapping[str, Measured]) -> Verdict | None:
+    if "c2st" not in measured:
+        return None
+    score = measured["c2st"]
+    grade = _by(score.figure.value, GOOD_AUC, FAIR_AUC, higher=False)
+    can = {"good": "can hardly tell", "fair": "can often tell", "poor": "can tell"}[grade]
+    return Verdict(
+        "detection",
+        grade,
+        f"A detector trained on both {can} synthetic rows from unseen real ones: AUC "
+        f"{score.figure.value:.3f} (0.5 is a coin, 1 is always right{_real(score, brackets=False)}).",
+    )
+
+
+def _utility(measured: Mapping[str, Measured]) -> Verdict | None:
+    for name, title in (("utility_auc", "an AUC"), ("utility_r2", "an R² (share of variance explained)")):
+        if name in measured:
+            score = measured[name]
+            part = _part(score)
+            grade: Grade = "open" if part is None else _by(part, GOOD_PART, FAIR_PART, higher=True)
+            beside = "" if score.ceiling is None else f", one trained on real rows {score.ceiling:.3f}"
+            return Verdict(
+                "utility",
+                grade,
+                f"A model trained on the synthetic rows reaches {title} of {score.figure.value:.3f} on unseen "
+                f"real rows{beside}.",
+            )
+    return None
+
+
+def _privacy(measured: Mapping[str, Measured]) -> Verdict | None:
+    names = [n for n in ("copies", "near_copies", "dcr_share", "membership") if n in measured]
+    if not names:
+        return None
+    valid = [n for n in names if measured[n].valid(n)]
+    faults = [fault for n in valid if (fault := _privacy_fault(n, measured[n])) is not None]
+    if not valid or valid == ["copies"]:
+        return Verdict("privacy", "open", "The tables at hand are too small or too alike to tell.")
+    if not faults:
+        sentence = "No test found training rows in the synthetic table"
+        shares = [f"{_percent(measured['copies'].figure.value)} exact copies" if "copies" in valid else ""]
+        if "dcr_share" in valid:
+            shares.append(
+                f"{_percent(measured['dcr_share'].figure.value)} closer to training than to unseen rows"
+            )
+        beside = ", ".join(s for s in shares if s)
+        return Verdict("privacy", "good", f"{sentence} ({beside}). These are tests, not a guarantee.")
+    return Verdict(
+        "privacy",
+        _worst([grade for grade, _ in faults]),
+        "Synthetic rows repeat training rows: " + "; ".join(words for _, words in faults) + ".",
+    )
+
+
+def _privacy_fault(name: str, score: Measured) -> tuple[Grade, str] | None:
+    """The grade and what is wrong, once even the favourable end of the interval is beyond what is natural."""
+    low, value = score.figure.low, score.figure.value
+    low = value if low is None else low
+    natural = score.ceiling or 0.0
+    if name == "copies" and low > natural + COPIES_BEYOND_NATURAL:
+        return "poor", f"{_percent(value)} are exact copies, {_percent(natural)} of held-out rows are"
+    if name == "near_copies" and low > max(NEAR_COPIES, 2 * natural):
+        return "poor", f"{_percent(value)} are near copies, {_percent(natural)} of held-out rows are"
+    if name in ("dcr_share", "membership") and low > GOOD_SHARE:
+        grade: Grade = "fair" if low <= FAIR_SHARE else "poor"
+        if name == "dcr_share":
+            return grade, f"{_percent(value)} are closer to training than to unseen rows (50 % is natural)"
+        return grade, f"membership can be guessed with an AUC of {value:.3f} (0.5 is natural)"
+    return None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share else "0 %"
+
+
+def _real(score: Measured, more: str = "", *, brackets: bool = True) -> str:
+    if score.ceiling is None:
+        return ""
+    if not brackets:
+        return f"; real rows get {score.ceiling:.3f}"
+    return f" (real rows {_percent(score.ceiling)}{more})"
