@@ -54,7 +54,7 @@ def _entries(config: Any) -> list[Mapping[str, Any]]:
     if isinstance(config, Mapping) or hasattr(config, "keys"):
         if STRUCTURE not in config:
             raise ConfigError(
-                f"the NeMo config has no {STRUCTURE!r}, the list of columns; it has {list(config)}"
+                f"the NeMo config has no list {STRUCTURE!r} of columns; it has {list(config)}"
             )
         config = config[STRUCTURE]
     if isinstance(config, bytes) or not hasattr(config, "__iter__"):

@@ -125,5 +125,6 @@ def scaler_to_json(scaler: Scaler) -> dict[str, Any]:
 
 def scaler_from_json(content: Mapping[str, Any]) -> Scaler:
     """The inverse of `scaler_to_json`."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "kind"}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    del values["kind"]
     return KINDS[content["kind"]](**values)
