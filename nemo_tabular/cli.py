@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TabularError as error:
         print(f"nemo-tabular {arguments.verb}: {error}", file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
-        print(f"nemo-tabular {arguments.verb}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join([f"nemo-tabular {arguments.verb}: interrupted", *interrupt.args]), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # `nemo-tabular schema x.csv | head`: the reader has seen enough. Python would complain once more

