@@ -46,16 +46,19 @@ _NOUN = {"integer": "integers", "decimal": "decimals", "float": "floats", "boole
 
 
 def decide_text(e: TextEvidence, hint: Mapping[str, Any], max_categories: int, *, guess: bool) -> Column:
-    """The Column for texts. Without `guess` (a typed source's strings) texts are texts, whatever they look like."""
+    """The Column for texts. Without `guess` (strings of a typed source) only dates and times are read out of them:
+    a frame that came from a CSV has its dates as strings, but whoever kept 00501 as a string meant it."""
     readings = e.readings()
     if e.rows == e.empty:
         why = f"all {e.rows:,} values are missing: a category with no value but missing"
         return Column(e.name, "category", "string", "category", why=why)
     if hint.get("codec") == "text" or any(k in hint for k in _TEXT_HINTS):
         return _declared(e, hint)
-    reading = _winner(e, readings) if guess and "codec" not in hint else None
+    if not guess:
+        readings = [r for r in readings if isinstance(r, IsoReading | FormatReading) and not r.odd]
+    reading = _winner(e, readings) if "codec" not in hint else None
     if reading is None:
-        return _string(e, hint.get("codec"), max_categories, readings if guess else [])
+        return _string(e, hint.get("codec"), max_categories, readings)
     if getattr(reading, "leading_zeros", 0) or isinstance(reading, BigIntegerReading):
         return _code(e, reading)
     return _boolean(e, reading) if isinstance(reading, BooleanReading) else _read(e, reading)
@@ -82,12 +85,10 @@ def decide_typed(name: str, stats: ColumnStats, rows: int) -> Column:
         word = "decimal"
     codec, say = _number_codec(k, rows, (low, high) if word == "integer" else None)
     digits = f"; {_places(places)}" if word == "decimal" else ""
-    count = f"{k:,} distinct" if k is not None else "many distinct"
-    why = (
-        f"{count} {kind} values between {low} and {high}: {say}{digits}"
-        if low is not None
-        else f"no finite value: {say}"
-    )
+    count = "many" if k is None else f"{k:,}"
+    why = f"{count} distinct {kind} values between {low} and {high}: {say}{digits}"
+    if k in (0, 1):
+        why = f"one value only, {low}: {say}" if k else f"no finite value: {say}"
     return Column(name, word, str(kind), codec, nullable, why=why)
 
 
@@ -188,6 +189,8 @@ def _float_kind(r: FloatReading) -> tuple[str, str, str]:
         marks = {"decimal": c.decimal, "thousands": c.thousands, "prefix": c.prefix, "suffix": c.suffix}
         used = [f"{k}: {v!r}" for k, v in marks.items() if v and (k, v) != ("decimal", ".")]
         note = f"written with {', '.join(used)}" + (f" (see {r.example!r})" if r.example else "")
+    if isinstance(r, MarkedReading) and not r.places:
+        return "integer", "int64", note
     if r.exponents or (r.special and not r.points):
         return "float", "double", note
     if r.inexact is not None and r.places <= 6:

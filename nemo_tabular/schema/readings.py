@@ -30,6 +30,9 @@ _MARKS = "$€£¥%"
 class Reading:
     """One way to read a column's texts. `odd` holds the texts that do not fit it, while they are few."""
 
+    shape = ""
+    """RE2 pattern that every text that fits matches."""
+
     def __init__(self, column: Column) -> None:
         self.column = column
         self.alive = True
@@ -68,7 +71,18 @@ class Reading:
 
     def misfits(self, words: pa.Array, most: int) -> list[int]:
         """Positions of the words that do not fit, at most `most` of them."""
-        return bad_positions(words, self.parse, most)
+        try:
+            self.parse(words)
+            return []
+        except pa.ArrowInvalid:
+            # what does not even look right is found at once; only the rest is worth a search
+            matched = _matches(words, self.shape)
+            unlike = np.flatnonzero(~matched)[:most].tolist()
+            if len(unlike) == most:
+                return unlike
+            alike = np.flatnonzero(matched)
+            bad = bad_positions(words.take(pa.array(alike)), self.parse, most - len(unlike))
+            return sorted([*unlike, *alike[bad].tolist()])
 
     def parse(self, words: pa.Array) -> pa.Array:
         """The words as typed values; pa.ArrowInvalid if any does not fit. Blanks around them do not count."""
@@ -119,6 +133,8 @@ class BooleanReading(Reading):
 class IntegerReading(NumberReading):
     """Integers that fit int64."""
 
+    shape = r"^\s*-?\d+\s*$"
+
     def __init__(self) -> None:
         super().__init__(Column("", "integer", "int64", "digits"))
 
@@ -130,10 +146,8 @@ class IntegerReading(NumberReading):
 class BigIntegerReading(IntegerReading):
     """Integers of any size; the range is kept as floats."""
 
-    _pattern = r"^\s*-?\d+\s*$"
-
     def misfits(self, words: pa.Array, most: int) -> list[int]:
-        return _unmatched(words, self._pattern)[:most]
+        return np.flatnonzero(~_matches(words, self.shape))[:most].tolist()
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
         self._widen(pc.cast(pc.utf8_trim_whitespace(words), pa.float64()))
@@ -142,6 +156,8 @@ class BigIntegerReading(IntegerReading):
 
 class FloatReading(NumberReading):
     """Numbers with a point or an exponent. A plus sign before bare digits is a code (a telephone), not a number."""
+
+    shape = r"^\s*[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?i:inf|infinity|nan))\s*$"
 
     def __init__(self, column: Column | None = None) -> None:
         super().__init__(column or Column("", "float", "double", "digits"))
@@ -229,7 +245,8 @@ class MarkedReading(FloatReading):
 
     def misfits(self, words: pa.Array, most: int) -> list[int]:
         c = self.column
-        return _unmatched(words, number_pattern(c.decimal, c.thousands, c.prefix, c.suffix))[:most]
+        pattern = number_pattern(c.decimal, c.thousands, c.prefix, c.suffix)
+        return np.flatnonzero(~_matches(words, pattern))[:most].tolist()
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
         values = self.parse(words)
@@ -253,6 +270,7 @@ class IsoReading(Reading):
 
     def __init__(self, kind: str, type: str) -> None:
         super().__init__(Column("", kind, type, "calendar"))
+        self.shape = _ISO_SHAPES[kind]
         self.offsets: set[str] = set()
         self.fine = False
 
@@ -327,6 +345,11 @@ def leading_zero_rows(words: pa.Array, counts: np.ndarray) -> int:
     return int(counts[np.asarray(zeros.to_numpy(zero_copy_only=False))].sum())
 
 
+_ISO_SHAPES = {
+    "date": r"^\s*\d{4}-\d\d-\d\d\s*$",
+    "timestamp": r"^\s*\d{4}-\d\d-\d\d(?:[T ].*)?$",
+    "time": r"^\s*\d\d:\d\d",
+}
 _OFFSET = r"[T ]\d{2}:?\d{2}.*?(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)$"
 
 
@@ -349,10 +372,8 @@ def _instants(words: pa.Array, kind: pa.DataType) -> pa.Array:
         return pc.coalesce(pc.cast(instants, kind), pc.cast(pc.if_else(zoned, nothing, words), kind))
 
 
-def _unmatched(words: pa.Array, pattern: str) -> list[int]:
-    return np.flatnonzero(
-        ~np.asarray(pc.match_substring_regex(words, pattern).to_numpy(zero_copy_only=False))
-    ).tolist()
+def _matches(words: pa.Array, pattern: str) -> np.ndarray:
+    return pc.match_substring_regex(words, pattern).to_numpy(zero_copy_only=False)
 
 
 def _bare(words: pa.Array, column: Column) -> pa.Array:
