@@ -58,7 +58,7 @@ def decide_text(e: TextEvidence, hint: Mapping[str, Any], max_categories: int, *
         readings = [r for r in readings if isinstance(r, IsoReading | FormatReading) and not r.odd]
     reading = _winner(e, readings) if "codec" not in hint else None
     if reading is None:
-        return _string(e, hint.get("codec"), max_categories, readings)
+        return _string(e, hint, max_categories, readings)
     if getattr(reading, "leading_zeros", 0) or isinstance(reading, BigIntegerReading):
         return _code(e, reading)
     return _boolean(e, reading) if isinstance(reading, BooleanReading) else _read(e, reading)
@@ -262,9 +262,13 @@ def _code(e: TextEvidence, r: Reading) -> Column:
     )
 
 
-def _string(e: TextEvidence, codec: str | None, max_categories: int, readings: Sequence[Reading]) -> Column:
+def _string(
+    e: TextEvidence, hint: Mapping[str, Any], max_categories: int, readings: Sequence[Reading]
+) -> Column:
     """Text: a category while it repeats, short text by bytes, or the id error."""
-    k, n, nullable = e.distinct, e.rows - e.empty, e.empty > 0
+    codec, marks = hint.get("codec"), hint.get("missing_values", ("",))
+    absent = [w for w in marks if e.missing_words.get(w)]
+    k, nullable = e.distinct - len(absent), e.empty > 0 or bool(absent)
     count = f"at least {k:,}" if e.overflown else f"{k:,}"
     many = e.overflown or k > max_categories
     short = e.max_bytes <= SHORT_TEXT_BYTES
