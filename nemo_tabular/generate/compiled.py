@@ -5,9 +5,8 @@ Shapes: K rows and N columns of a matrix, W width of an attention row in lanes, 
 """
 
 import ctypes
-import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,8 @@ from torch.nn import functional
 from ..errors import GenerationError
 from ..models.weights import DecoderWeights
 from .constraints import NOT_FINITE, Draw
+from .lanes import LaneStep
+from .request import Sampling
 
 PANEL = 32  # columns that decode.c multiplies at a time
 TABLE_FLOATS = 1 << 25  # 128 MB: beyond, the first layer's keys and values are computed, not looked up
@@ -28,7 +29,11 @@ _int, _long, _double, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_double
 # The structures of decode.c, field by field.
 LAYER = ("norm1_w", "norm1_b", "qkv", "proj", "norm2_w", "norm2_b", "fc1", "fc2")
 MODEL_INTS = ("slots", "layers", "hidden", "hp", "fp", "heads_in_lanes", "groups", "vectors", "gelu", "rms")
-MODEL_POINTERS = ("sizes", "offsets", "input", "first", "mask", "final_w", "final_b", "head", "layer")
+MODEL_POINTERS = (
+    *("sizes", "offsets", "input", "first", "mask", "final_w", "final_b", "head", "layer"),
+    *("position", "place"),
+)
+LANE_ARRAYS = ("lane", "id", "place", "position", "endless", "uniform")
 
 
 class _Layer(ctypes.Structure):
@@ -53,6 +58,14 @@ class _Request(ctypes.Structure):
     ]
 
 
+class _Step(ctypes.Structure):
+    _fields_ = [
+        *((name, _long) for name in ("count", "capacity")),
+        *((name, _int) for name in ("slot", "drawn")),
+        *((name, _pointer) for name in (*LANE_ARRAYS, "cache", "code")),
+    ]
+
+
 class CompiledDecoder:
     """decode.c with one model's weights; threads may share it."""
 
@@ -67,15 +80,12 @@ class CompiledDecoder:
         share: bool = True,
     ) -> None:
         self.library, self.weights, self.share = library, weights, share
-        self._packed = _Packed(weights, dtype, library.lanes())
+        self._packed = Packed(weights, dtype, library.lanes())
 
     def sample(self, rows: int, draw: Draw) -> tuple[np.ndarray, int]:
         """Codes, uint16 or int32 (rows, slots), and the number of prefixes computed for them."""
-        sizes, offsets = self.weights.sizes, self.weights.offsets
+        sizes = self.weights.sizes
         out = np.empty((rows, len(sizes)), np.int32 if max(sizes) > 1 << 16 else np.uint16)
-        biases = [torch.from_numpy(draw.bias[a:b]) for a, b in itertools.pairwise(offsets)]
-        biases = [_padded(bias, -math.inf) for bias in biases]
-        table = _addresses(biases)
         request = _Request(
             seed=draw.seed & (1 << 64) - 1,
             first_row=draw.first_row,
@@ -83,22 +93,60 @@ class CompiledDecoder:
             given_rows=len(draw.given),
             given_slots=draw.given.shape[1],
             share=self.share,
-            top_k=draw.sampling.top_k,
             wide=out.dtype == np.int32,
-            inverse_temperature=1 / draw.sampling.temperature,
-            top_p=draw.sampling.top_p,
             given=draw.given.ctypes.data,
-            bias=ctypes.addressof(table),
             out=out.ctypes.data,
         )
+        held = _set_drawing(request, draw.sampling, draw.bias, sizes)
         nodes = _long()
         model = ctypes.byref(self._packed.model)
         status = self.library.decode_rows(model, ctypes.byref(request), ctypes.byref(nodes))
+        del held
         if status == STATUS_NOT_FINITE:
             raise GenerationError(NOT_FINITE)
         if status:
             raise MemoryError(f"no memory to decode {rows} rows at a time: set a smaller tile")
         return out, nodes.value
+
+
+class CompiledSteps:
+    """decode.c for documents: one slot of many documents at a time, each with a cache of its own."""
+
+    def __init__(self, library: ctypes.CDLL, weights: DecoderWeights, dtype: torch.dtype, batch: int) -> None:
+        self.library, self.weights = library, weights
+        self.batch = min(batch, library.block())
+        self.capacity = weights.max_rows * weights.slots + 1
+        self._packed = Packed(weights, dtype, library.lanes())
+        floats = 2 * self._packed.width * self.capacity * weights.layers
+        self._cache = torch.zeros(self.batch, floats)
+        self._steps = _pointer(library.open_steps(ctypes.byref(self._packed.model), _long(self.capacity)))
+        if not self._steps:
+            raise MemoryError("no memory to decode documents")
+
+    def __del__(self) -> None:
+        if getattr(self, "_steps", None):
+            self.library.close_steps(self._steps)
+
+    def begin(self, sampling: Sampling, bias_V: np.ndarray) -> None:
+        """What the following steps draw with."""
+        self._request = _Request()
+        self._held = _set_drawing(self._request, sampling, bias_V, self.weights.sizes)
+
+    def step(self, slot: int, lanes: LaneStep) -> np.ndarray:
+        """int32 codes (count,), one for each lane; meaningless where nothing is drawn."""
+        code = np.zeros(len(lanes.lane), np.int32)
+        step = _Step(
+            count=len(code),
+            capacity=self.capacity,
+            slot=slot,
+            drawn=lanes.drawn,
+            **{name: getattr(lanes, name).ctypes.data for name in LANE_ARRAYS},
+            cache=self._cache.data_ptr(),
+            code=code.ctypes.data,
+        )
+        if self.library.decode_step(self._steps, ctypes.byref(self._request), ctypes.byref(step)):
+            raise GenerationError(NOT_FINITE)
+        return code
 
 
 @dataclass(frozen=True)
@@ -141,18 +189,22 @@ class Lanes:
         return out
 
 
-class _Packed:
+class Packed:
     """The C structure of a model, and the tensors that it points to."""
 
     def __init__(self, w: DecoderWeights, dtype: torch.dtype, vector: int) -> None:
         self._held: list[object] = []
         self._dtype = dtype
         self._lanes = Lanes(vector, w.heads, w.hidden // w.heads)
+        self.width = self._lanes.width
         blocks = [{name: self._rounded(x) for name, x in b.items() if x is not None} for b in w.blocks]
         layers = (_Layer * len(blocks))(*(_Layer(**self._layer(w, block)) for block in blocks))
         position_SH = self._rounded(w.position)
-        inputs = [self._rounded(w.begin[:1]), *self._rounded(w.embedding).split(list(w.sizes))[:-1]]
-        input_VH = torch.cat([x + place for x, place in zip(inputs, position_SH, strict=True)])
+        if w.histories:
+            input_VH = torch.cat([self._rounded(w.begin), self._rounded(w.embedding)])
+        else:
+            inputs = [self._rounded(w.begin), *self._rounded(w.embedding).split(list(w.sizes))[:-1]]
+            input_VH = torch.cat([x + place for x, place in zip(inputs, position_SH, strict=True)])
         heads = w.embedding.detach().cpu().float().split(list(w.sizes))
         final_b = torch.zeros(w.hidden) if w.final_b is None else w.final_b
         self._held.append(layers)
@@ -171,12 +223,14 @@ class _Packed:
             sizes=self._keep(torch.tensor(w.sizes, dtype=torch.int32)),
             offsets=self._keep(torch.tensor(w.offsets, dtype=torch.int64)),
             input=self._keep(_padded(input_VH)),
-            first=self._first(w, input_VH, blocks[0]),
+            first=None if w.histories else self._first(w, input_VH, blocks[0]),
             mask=self._keep(_padded(torch.ones(w.hidden))),
             final_w=self._keep(_padded(self._rounded(w.final_w))),
             final_b=self._keep(_padded(self._rounded(final_b))),
             head=self._keep_all([_panels(x_CH.T) for x_CH in heads]),
             layer=ctypes.addressof(layers),
+            position=self._keep(_padded(position_SH)),
+            place=None if w.row_position is None else self._keep(_padded(self._rounded(w.row_position))),
         )
 
     def _rounded(self, x: Tensor) -> Tensor:
@@ -221,6 +275,18 @@ class _Packed:
         table = _addresses(tensors)
         self._held += [table, *tensors]
         return ctypes.addressof(table)
+
+
+def _set_drawing(
+    request: _Request, sampling: Sampling, bias_V: np.ndarray, sizes: Sequence[int]
+) -> list[object]:
+    """How to draw, into the request; what it points to is returned and must be kept as long."""
+    biases = [_padded(part, -math.inf) for part in torch.from_numpy(bias_V).split(list(sizes))]
+    table = _addresses(biases)
+    request.top_k, request.top_p = sampling.top_k, sampling.top_p
+    request.inverse_temperature = 1 / sampling.temperature
+    request.bias = ctypes.addressof(table)
+    return [table, *biases]
 
 
 def _up(n: int) -> int:

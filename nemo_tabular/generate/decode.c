@@ -64,12 +64,13 @@ typedef struct {
   float eps;
   const int32_t *sizes;    /* codes of each slot */
   const int64_t *offsets;  /* first id of each slot, without the 1 for the beginning */
-  const float *input;      /* (1 + ids, hp): embedding plus position, by id */
+  const float *input;      /* (1 + ids, hp): embedding plus position, by id; of histories (2 + ids, hp), without */
   const float *first;      /* (1 + ids, 3W): query, key, value of the first layer by id, or NULL */
   const float *mask;       /* (hp): 1 where hidden, 0 where padding */
   const float *final_w, *final_b;
   const float *const *head; /* panels of each slot */
   const Layer *layer;
+  const float *position, *place; /* histories: (slots, hp) and (rows of a window + 1, hp), added to the input */
 } Model;
 
 typedef struct {
@@ -81,6 +82,18 @@ typedef struct {
   const float *const *bias; /* of each slot, padded to panels with minus infinity */
   void *out;                /* (rows, slots) */
 } Request;
+
+typedef struct {          /* one slot of `count` documents, each at a position of its own; arrays (count) */
+  int64_t count, capacity;  /* positions that a cache holds */
+  int32_t slot, drawn;      /* drawn: whether any code is */
+  const int32_t *lane, *id, *place, *position; /* cache; input; row of the window; positions before this one */
+  const uint8_t *endless;   /* whether the document may not end here */
+  const double *uniform;
+  float *cache;             /* (lanes, layers, capacity, 2W) */
+  int32_t *code;
+} Step;
+
+static inline long up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 
 /* ---- small vector mathematics ---- */
 
@@ -265,6 +278,7 @@ typedef struct {
   float *x, *y, *wide, *logits;
   const float **keys;
   vf *score;
+  float *kv;          /* (slots, layers, NB, 2W), cut into the frames */
   double *cumulative;
   uint64_t *ranked;
   int status;
@@ -300,7 +314,7 @@ static void attention(Walk *w, int level, int l, long rows, int last_use) {
   const Model *m = w->m;
   const Layer *p = m->layer + l;
   Frame *f = w->frame + level;
-  long width = w->width, columns = (3 * width + PANEL - 1) / PANEL * PANEL;
+  long width = w->width, columns = up(3 * width, PANEL);
   int table = l == 0 && m->first, slots = m->slots;
   if (!table) {
     norm(m, w->x, w->y, rows, p->norm1_w, p->norm1_b);
@@ -320,22 +334,27 @@ static void attention(Walk *w, int level, int l, long rows, int last_use) {
   gemm(w->y, width, rows, width, p->proj, m->hp, w->x, m->hp, NULL, ADD);
 }
 
+static void mlp(Walk *w, int l, long rows) {
+  const Model *m = w->m;
+  const Layer *p = m->layer + l;
+  norm(m, w->x, w->y, rows, p->norm2_w, p->norm2_b);
+  gemm(w->y, m->hp, rows, m->hp, p->fc1, m->fp, w->wide, m->fp, NULL, m->gelu ? GELU : SQUARED_RELU);
+  gemm(w->wide, m->fp, rows, m->fp, p->fc2, m->hp, w->x, m->hp, NULL, ADD);
+}
+
 /* The block's hidden states, normed, in y; only its keys and values where no code is to be drawn. */
 static void network(Walk *w, int level, int drawn) {
   const Model *m = w->m;
   Frame *f = w->frame + level;
-  long rows = (f->count + STRIP - 1) / STRIP * STRIP;
+  long rows = up(f->count, STRIP);
   trace(w, level);
   memset(w->x, 0, rows * m->hp * sizeof(float));
   for (int i = 0; i < f->count; i++) memcpy(w->x + i * m->hp, m->input + (long)f->id[i] * m->hp, m->hp * sizeof(float));
   for (int l = 0; l < m->layers; l++) {
-    const Layer *p = m->layer + l;
     int last_use = !drawn && l == m->layers - 1;
     attention(w, level, l, rows, last_use);
     if (last_use) return;
-    norm(m, w->x, w->y, rows, p->norm2_w, p->norm2_b);
-    gemm(w->y, m->hp, rows, m->hp, p->fc1, m->fp, w->wide, m->fp, NULL, m->gelu ? GELU : SQUARED_RELU);
-    gemm(w->wide, m->fp, rows, m->fp, p->fc2, m->hp, w->x, m->hp, NULL, ADD);
+    mlp(w, l, rows);
   }
   norm(m, w->x, w->y, rows, m->final_w, m->final_b);
 }
@@ -440,16 +459,27 @@ static void branch(Walk *w, int level, int node, int low, int high) {
   }
 }
 
+/* Rows whose logits are made at a time. */
+static long head_rows(long padded) {
+  long rows = HEAD_FLOATS / padded / STRIP * STRIP;
+  return rows < STRIP ? STRIP : rows > NB ? NB : rows;
+}
+
+/* Logits of the hidden states of rows start ... end - 1. */
+static void head(Walk *w, int slot, int start, int end) {
+  const Model *m = w->m;
+  long padded = up(m->sizes[slot], PANEL);
+  gemm(w->y + start * m->hp, m->hp, up(end - start, STRIP), m->hp, m->head[slot], padded, w->logits, padded,
+       w->r->bias[slot], BIAS);
+}
+
 static void draw(Walk *w, int level) {
   const Model *m = w->m;
   const Frame *f = w->frame + level;
-  int size = m->sizes[level], padded = (size + PANEL - 1) / PANEL * PANEL;
-  int step = HEAD_FLOATS / padded / STRIP * STRIP;
-  step = step < STRIP ? STRIP : step;
+  int size = m->sizes[level], padded = up(size, PANEL), step = head_rows(padded);
   for (int start = 0; start < f->count; start += step) {
     int end = start + step < f->count ? start + step : f->count;
-    long rows = (end - start + STRIP - 1) / STRIP * STRIP;
-    gemm(w->y + start * m->hp, m->hp, rows, m->hp, m->head[level], padded, w->logits, padded, w->r->bias[level], BIAS);
+    head(w, level, start, end);
     for (int i = start; i < end; i++) {
       float *p = w->logits + (long)(i - start) * padded;
       double total = weigh(w, p, size);
@@ -492,62 +522,126 @@ static void descend(Walk *w, int level, int64_t first, int64_t last) {
   }
 }
 
+/* ---- memory, and what is called from outside ---- */
+
 static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes / 64 + 2) * 64); }
 
-/* Take memory: the row's arrays, a frame a level, and one block's activations. */
-static int prepare(Walk *w) {
+/* One block's activations and one node's distribution; keys: the longest path. */
+static int prepare_block(Walk *w, int64_t keys) {
   const Model *m = w->m;
-  int64_t rows = w->r->rows, slots = m->slots, width = w->width, largest = 0;
-  for (int t = 0; t < slots; t++) largest = m->sizes[t] > largest ? m->sizes[t] : largest;
-  int64_t padded = (largest + PANEL - 1) / PANEL * PANEL, spread = 3 * width + PANEL;
-  int64_t activations = spread > m->fp ? spread : m->fp, narrow = width > m->hp ? width : m->hp;
-  int64_t step = HEAD_FLOATS / padded / STRIP * STRIP;
-  step = step < STRIP ? STRIP : step > NB ? NB : step;
+  int64_t largest = 0;
+  for (int t = 0; t < m->slots; t++) largest = m->sizes[t] > largest ? m->sizes[t] : largest;
+  int64_t padded = up(largest, PANEL), spread = up(3 * w->width, PANEL), logits = 0;
+  for (int t = 0; t < m->slots; t++) {
+    int64_t floats = head_rows(up(m->sizes[t], PANEL)) * up(m->sizes[t], PANEL);
+    logits = floats > logits ? floats : logits;
+  }
+  w->x = aligned(NB * m->hp * 4);
+  w->y = aligned((NB + STRIP) * (w->width > m->hp ? w->width : m->hp) * 4);
+  w->wide = aligned(NB * (spread > m->fp ? spread : m->fp) * 4);
+  w->logits = aligned(logits * 4);
+  w->keys = aligned(keys * sizeof *w->keys);
+  w->score = aligned(keys * sizeof *w->score);
+  w->cumulative = aligned(padded / VL * 8);
+  w->ranked = aligned(padded * 8);
+  w->tally = aligned((largest + 1) * 4);
+  return w->x && w->y && w->wide && w->logits && w->keys && w->score && w->cumulative && w->ranked && w->tally;
+}
+
+/* The rows' arrays and a frame a level. */
+static int prepare_tree(Walk *w) {
+  int64_t rows = w->r->rows, slots = w->m->slots, kv = (int64_t)w->m->layers * NB * 2 * w->width;
   w->state = aligned(rows * 8);
   w->order = aligned(rows * 4);
   w->spare = aligned(rows * 4);
   w->code = aligned(rows * 4);
   w->child = aligned((rows + (slots + 1) * NB) * sizeof(Child));
-  w->frame = aligned(slots * sizeof(Frame));
-  float *kv = w->frame ? aligned(slots * m->layers * NB * 2 * width * 4) : NULL;
-  w->tally = aligned((largest + 1) * 4);
   w->path = aligned(NB * slots * 4);
   w->path_id = aligned(NB * slots * 4);
-  w->x = aligned(NB * m->hp * 4);
-  w->y = aligned((NB + STRIP) * narrow * 4);
-  w->wide = aligned(NB * activations * 4);
-  w->logits = aligned(step * padded * 4);
-  w->keys = aligned(slots * sizeof *w->keys);
-  w->score = aligned(slots * sizeof *w->score);
-  w->cumulative = aligned(padded / VL * 8);
-  w->ranked = aligned(padded * 8);
-  if (w->frame) for (int t = 0; t < slots; t++) w->frame[t].kv = kv + (long)t * m->layers * NB * 2 * width;
-  return w->state && w->order && w->spare && w->code && w->child && kv && w->tally && w->path && w->path_id && w->x &&
-         w->y && w->wide && w->logits && w->keys && w->score && w->cumulative && w->ranked;
+  w->frame = aligned(slots * sizeof(Frame));
+  w->kv = aligned(slots * kv * 4);
+  if (w->frame) for (int t = 0; t < slots; t++) w->frame[t].kv = w->kv + t * kv;
+  return w->state && w->order && w->spare && w->code && w->child && w->path && w->path_id && w->frame && w->kv;
 }
 
 static void release(Walk *w) {
-  if (w->frame) free(w->frame[0].kv);
-  void *all[] = {w->state, w->order, w->spare, w->code, w->child, w->frame, w->tally, w->path, w->path_id,
+  void *all[] = {w->state, w->order, w->spare, w->code, w->child, w->frame, w->kv, w->tally, w->path, w->path_id,
                  w->x, w->y, w->wide, w->logits, w->keys, w->score, w->cumulative, w->ranked};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
 int lanes(void) { return VL; }
+int block(void) { return NB; }
 
 /* Decode r->rows rows into r->out; the number of nodes computed goes to *nodes. 0, or a status. */
 int decode_rows(const Model *m, const Request *r, int64_t *nodes) {
   Walk w = {.m = m, .r = r, .width = (long)m->groups * m->vectors * VL};
-  if (!prepare(&w)) { release(&w); return OUT_OF_MEMORY; }
-  uint64_t start = mix(r->seed);
-  for (int64_t i = 0; i < r->rows; i++) {
-    w.state[i] = mix(start ^ (r->first_row + (uint64_t)i) * GOLDEN);
-    w.order[i] = (int32_t)i;
+  int ready = prepare_block(&w, m->slots) && prepare_tree(&w);
+  if (ready) {
+    uint64_t start = mix(r->seed);
+    for (int64_t i = 0; i < r->rows; i++) {
+      w.state[i] = mix(start ^ (r->first_row + (uint64_t)i) * GOLDEN);
+      w.order[i] = (int32_t)i;
+    }
+    w.child[w.children++] = (Child){0, 0, 0, (int32_t)r->rows};
+    descend(&w, 0, 0, 1);
+    *nodes = w.nodes;
   }
-  w.child[w.children++] = (Child){0, 0, 0, (int32_t)r->rows};
-  descend(&w, 0, 0, 1);
-  *nodes = w.nodes;
-  int status = w.status;
   release(&w);
-  return status;
+  return ready ? w.status : OUT_OF_MEMORY;
+}
+
+/* Memory for `decode_step`, or NULL; to be closed. */
+void *open_steps(const Model *m, int64_t capacity) {
+  Walk *w = calloc(1, sizeof *w);
+  if (!w) return NULL;
+  w->m = m;
+  w->width = (long)m->groups * m->vectors * VL;
+  if (prepare_block(w, capacity)) return w;
+  release(w);
+  free(w);
+  return NULL;
+}
+
+void close_steps(void *steps) {
+  release(steps);
+  free(steps);
+}
+
+/* One slot of at most NB documents: their keys and values join their caches, their codes are drawn. 0, or a status. */
+int decode_step(void *steps, const Request *r, const Step *s) {
+  Walk *w = steps;
+  const Model *m = w->m;
+  w->r = r;
+  long rows = up(s->count, STRIP), width = w->width, columns = up(3 * width, PANEL);
+  memset(w->x, 0, rows * m->hp * sizeof(float));
+  for (int i = 0; i < s->count; i++) {
+    const float *input = m->input + (long)s->id[i] * m->hp, *place = m->place + (long)s->place[i] * m->hp;
+    for (int j = 0; j < m->hp; j++) w->x[i * m->hp + j] = input[j] + m->position[s->slot * m->hp + j] + place[j];
+  }
+  for (int l = 0; l < m->layers; l++) {
+    norm(m, w->x, w->y, rows, m->layer[l].norm1_w, m->layer[l].norm1_b);
+    gemm(w->y, m->hp, rows, m->hp, m->layer[l].qkv, columns, w->wide, columns, NULL, STORE);
+    for (int i = 0; i < s->count; i++) {
+      float *cache = s->cache + ((long)s->lane[i] * m->layers + l) * s->capacity * 2 * width;
+      memcpy(cache + (long)s->position[i] * 2 * width, w->wide + i * columns + width, 2 * width * sizeof(float));
+      for (int t = 0; t <= s->position[i]; t++) w->keys[t] = cache + (long)t * 2 * width;
+      attend(m, w->wide + i * columns, w->keys, s->position[i] + 1, w->score, w->y + i * width);
+    }
+    memset(w->y + s->count * width, 0, (rows - s->count) * width * sizeof(float));
+    gemm(w->y, width, rows, width, m->layer[l].proj, m->hp, w->x, m->hp, NULL, ADD);
+    mlp(w, l, rows);
+  }
+  if (!s->drawn) return OK;
+  norm(m, w->x, w->y, rows, m->final_w, m->final_b);
+  int size = m->sizes[s->slot], padded = up(size, PANEL), step = head_rows(padded);
+  for (int i = 0; i < s->count; i++) {
+    if (i % step == 0) head(w, s->slot, i, i + step < s->count ? i + step : (int)s->count);
+    float *p = w->logits + (long)(i % step) * padded;
+    if (s->endless[i]) p[size - 1] = -INFINITY;
+    double total = weigh(w, p, size);
+    if (total == 0) return NOT_FINITE;
+    s->code[i] = invert(w->cumulative, p, size, s->uniform[i] * total);
+  }
+  return OK;
 }

@@ -45,8 +45,9 @@ def library() -> ctypes.CDLL | None:
 
 def _load(path: Path) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
-    loaded.lanes.restype = ctypes.c_int
-    loaded.decode_rows.restype = ctypes.c_int
+    loaded.open_steps.restype = ctypes.c_void_p
+    for name in ("lanes", "block", "decode_rows", "decode_step", "close_steps"):
+        getattr(loaded, name).restype = None if name == "close_steps" else ctypes.c_int
     return loaded
 
 

@@ -9,6 +9,7 @@ manifest.
 Shapes: N rows, S slots in the model's order, G slots given, V ids.
 """
 
+import ctypes
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,8 +50,6 @@ class RowDecoder:
         tile: int | None = None,
         threads: int = 1,
     ) -> None:
-        if backend not in BACKENDS:
-            raise GenerationError(f"backend is {backend!r}, expected one of {BACKENDS}")
         if weights.histories:
             raise GenerationError("this model makes documents of many rows: decode it with DocumentDecoder")
         self.weights = weights
@@ -130,15 +129,25 @@ class RowDecoder:
 def _decoder(
     weights: DecoderWeights, dtype: torch.dtype, device: torch.device, backend: str, share: bool
 ) -> LevelDecoder | CompiledDecoder:
-    """The compiled one on CPUs where there is a compiler, except where bf16 products are faster than its
-    fp32."""
+    found = compiled_library(weights, dtype, device, backend)
+    if found is not None:
+        return CompiledDecoder(found, weights, dtype, share)
+    return LevelDecoder(weights, dtype, device, share)
+
+
+def compiled_library(
+    weights: DecoderWeights, dtype: torch.dtype, device: torch.device, backend: str
+) -> ctypes.CDLL | None:
+    """decode.c for CPUs where there is a compiler, except where torch's bf16 is faster than its fp32; else
+    None.
+
+    Raises GenerationError where it is wanted and cannot be had.
+    """
+    if backend not in BACKENDS:
+        raise GenerationError(f"backend is {backend!r}, expected one of {BACKENDS}")
     wide = dtype != torch.float32 and weights.hidden >= WIDE
     wanted = backend == "compiled" or (backend == "auto" and device.type == "cpu" and not wide)
     found = library() if wanted else None
-    if found is not None:
-        return CompiledDecoder(found, weights, dtype, share)
-    if backend == "compiled":
-        raise GenerationError(
-            "the compiled decoder is not to be had here (the log says why): take backend='auto'"
-        )
-    return LevelDecoder(weights, dtype, device, share)
+    if backend == "compiled" and found is None:
+        raise GenerationError("the compiled decoder is not to be had here (the log says why): backend='auto'")
+    return found

@@ -28,7 +28,7 @@ def row_states(seed: int, first_row: int, rows: int) -> np.ndarray:
     return _mix(start ^ (number * np.uint64(GOLDEN)))
 
 
-def uniforms(states: np.ndarray, slot: int) -> np.ndarray:
-    """float64 (rows,) in [0, 1): the draw of each row at one slot."""
-    step = np.uint64(slot * GOLDEN & _MASK)
+def uniforms(states: np.ndarray, slot: int | np.ndarray) -> np.ndarray:
+    """float64 (rows,) in [0, 1): the draw of each row at one slot, or at a slot of its own (array)."""
+    step = np.atleast_1d(np.asarray(slot, dtype=np.uint64)) * np.uint64(GOLDEN)
     return (_mix(states + step) >> np.uint64(11)).astype(np.float64) * _SCALE

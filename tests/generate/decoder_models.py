@@ -22,9 +22,10 @@ def random_weights(
     rms: bool = False,
     spread: float = 1.0,
     seed: int = 0,
+    max_rows: int | None = None,
 ) -> DecoderWeights:
     """A model whose distributions depend on all earlier codes; `spread` is the standard deviation of its
-    biases."""
+    biases. With `max_rows` a model of histories, whose sizes[0] counts the end of the document."""
     made = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, std: float = 0.64 / math.sqrt(hidden)) -> Tensor:
@@ -46,13 +47,15 @@ def random_weights(
         sizes=sizes,
         embedding=normal(sum(sizes), hidden, std=0.2),
         position=normal(len(sizes), hidden, std=0.1),
-        begin=normal(1, hidden, std=0.1),
+        begin=normal(2 if max_rows else 1, hidden, std=0.1),
         bias=normal(sum(sizes), std=spread),
         blocks=blocks,
         final_w=1 + normal(hidden, std=0.1),
         final_b=None if rms else normal(hidden, std=0.1),
         act=act,
         rms=rms,
+        row_position=normal(max_rows + 1, hidden, std=0.2) if max_rows else None,
+        histories=max_rows is not None,
     )
 
 
@@ -75,7 +78,35 @@ def log_probs(weights: DecoderWeights, codes: np.ndarray) -> np.ndarray:
     rows, slots = codes_NS.shape
     values = w.embedding.double()[codes_NS[:, :-1] + torch.tensor(w.offsets[: slots - 1], dtype=torch.int64)]
     begin = w.begin[:1].double().expand(rows, 1, -1)
-    x = torch.cat([begin, values], 1) + w.position.double()[:slots]
+    hidden_NSH = transformed(w, torch.cat([begin, values], 1) + w.position.double())
+    total = torch.zeros(rows, dtype=torch.float64)
+    for s in range(slots):
+        total += slot_log_probs(w, hidden_NSH[:, s], s).gather(1, codes_NS[:, s : s + 1]).squeeze(1)
+    return total.numpy()
+
+
+def next_log_probs(
+    weights: DecoderWeights, window: np.ndarray, row: list[int], continues: bool
+) -> np.ndarray:
+    """float64 (codes,): of the slot after `row`, the codes so far of the row after `window` (rows, S)."""
+    w, slots = weights, weights.slots
+    codes = torch.tensor([*window.reshape(-1).tolist(), *row], dtype=torch.int64)
+    slot = torch.arange(len(codes) + 1) % slots
+    values = w.embedding.double()[codes + torch.tensor(w.offsets)[slot[:-1]]]
+    x = torch.cat([w.begin[int(continues)].double().unsqueeze(0), values]) + w.position.double()[slot]
+    x = x + w.row_position.double()[torch.arange(len(slot)) // slots]
+    return slot_log_probs(w, transformed(w, x.unsqueeze(0))[:, -1], len(row))[0].numpy()
+
+
+def slot_log_probs(w: DecoderWeights, hidden: Tensor, slot: int) -> Tensor:
+    """float64 (rows, codes) of one slot's codes."""
+    ids = slice(w.offsets[slot], w.offsets[slot + 1])
+    return (hidden @ w.embedding[ids].double().T + w.bias[ids].double()).log_softmax(1)
+
+
+def transformed(w: DecoderWeights, x: Tensor) -> Tensor:
+    """The transformer's output (rows, positions, H) in float64, causal."""
+    rows, slots = x.shape[:2]
     for block in w.blocks:
         qkv = _norm(w, x, block, "norm1") @ block["qkv"].double().T
         q, k, v = (y.view(rows, slots, w.heads, -1).transpose(1, 2) for y in qkv.split(w.hidden, 2))
@@ -85,12 +116,7 @@ def log_probs(weights: DecoderWeights, codes: np.ndarray) -> np.ndarray:
         inner = _norm(w, x, block, "norm2") @ block["fc1"].double().T
         inner = functional.gelu(inner) if w.act == "gelu" else functional.relu(inner).square()
         x = x + inner @ block["fc2"].double().T
-    x = _norm(w, x, {"final_w": w.final_w, "final_b": w.final_b}, "final")
-    total = torch.zeros(rows, dtype=torch.float64)
-    for s, (low, high) in enumerate(itertools.pairwise(w.offsets[: slots + 1])):
-        logits = x[:, s] @ w.embedding[low:high].double().T + w.bias[low:high].double()
-        total += logits.log_softmax(1).gather(1, codes_NS[:, s : s + 1]).squeeze(1)
-    return total.numpy()
+    return _norm(w, x, {"final_w": w.final_w, "final_b": w.final_b}, "final")
 
 
 def _norm(w: DecoderWeights, x: Tensor, block: dict, name: str) -> Tensor:
