@@ -21,7 +21,8 @@ TRANSFORMS = ("quantile", "yeo-johnson", "robust")
 def make(coder: ModuleType, tokenizers: ModuleType, transform: str, fillall: bool, rows: int = 60) -> Any:
     """A TabularTokenizer fitted to a small mixed table, and that table's rows as a NeMo user writes them."""
     r = np.random.default_rng(11)
-    price = np.round(np.exp(r.normal(3, 2, rows)), 3)
+    # Repeated ends: there the quantile transform's two interpolations differ.
+    price = np.clip(np.round(np.exp(r.normal(3, 2, rows)), 3), 1.5, 160.25)
     change = np.round(r.standard_t(3, rows) * 12.5, 4)
     units = r.integers(-40, 90_000, rows)
     kind = r.choice(["Private", "State gov", "nan", "süß", ">50K"], rows)
@@ -42,11 +43,13 @@ def make(coder: ModuleType, tokenizers: ModuleType, transform: str, fillall: boo
     ]
     arrays = {"price": price, "kind": np.unique(kind), "units": units, "change": change}
     fitted = tokenizers.TabularTokenizer(coder.ColumnCodes.get_column_codes(spec, arrays))
-    lines = [
-        f"{a!r},{b},{c},{d!r}"
-        for a, b, c, d in zip(price.tolist(), kind, units, change.tolist(), strict=True)
-    ]
-    return fitted, [*lines, "nan,State gov,nan,nan"]
+    # The second half is new to the coder, so that with fillall=False digits come up that have no id.
+    fresh = r.permutation(rows)
+    price = np.append(price, np.round((price + price[fresh]) / 2, 3)).tolist()
+    units = np.append(units, (units + units[fresh]) // 2)
+    change = np.append(change, np.round((change + change[fresh]) / 2, 4)).tolist()
+    columns = zip(price, [*kind, *kind], units, change, strict=True)
+    return fitted, [*(f"{a!r},{b},{c},{d!r}" for a, b, c, d in columns), "nan,State gov,nan,nan"]
 
 
 def texts_of(lines: list[str]) -> list[str]:
