@@ -50,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `nemo-tabular schema x.csv | head`: the reader has seen enough. Python would complain once more
         # when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # A full disk, a missing folder, a file that may not be read: the machine's state, not a bug.
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"nemo-tabular {arguments.verb}: {where}{error.strerror or error}", file=sys.stderr)
+        return USER_ERROR
     return 0
 
 
@@ -79,7 +84,9 @@ def add_table_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "table", metavar="TABLE", help="CSV (.gz, .zst), TSV, Parquet or Arrow: a file, a folder or a glob"
     )
-    verb.add_argument("--delimiter", metavar="CHAR", help="field separator of a CSV (default: by its name)")
+    verb.add_argument(
+        "--delimiter", type=separator, metavar="CHAR", help="field separator of a CSV (default: by its name)"
+    )
     verb.add_argument("--encoding", default="utf-8", help="of a CSV (default: utf-8)")
     verb.add_argument(
         "--max-bad-rows",
@@ -91,6 +98,11 @@ def add_table_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--quarantine", metavar="FILE", help="where unreadable rows go (default: beside the table)"
     )
+
+
+def separator(text: str) -> str:
+    """The character that separates fields; no shell makes it easy to type a tab."""
+    return "\t" if text == "\\t" else text
 
 
 def open_source(arguments: argparse.Namespace) -> Any:
@@ -328,9 +340,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         scores=arguments.scores,
     )
-    print(report)
     if arguments.out:
         report.to_json(arguments.out)
+    print(report)
     if arguments.plot:
         report.to_png(arguments.plot)
 

@@ -76,18 +76,22 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """Every file of a folder that `write_folder` made, checked. Raises CheckpointError naming the file at fault."""
     try:
         stamps = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{folder}: no {MANIFEST} there, so no whole checkpoint or model") from None
     except ValueError as error:
         raise CheckpointError(f"{folder / MANIFEST}: damaged: {error}") from None
+    if not isinstance(stamps, dict) or not all(isinstance(s, list) and len(s) == 2 for s in stamps.values()):
+        raise CheckpointError(f"{folder}: its {MANIFEST} is not of a model or checkpoint; name a run's folder")
     files = {}
     for name, (digest, size) in stamps.items():
         try:
             data = (folder / name).read_bytes()
         except FileNotFoundError:
             raise CheckpointError(f"{folder / name}: missing") from None
-        if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+        if len(data) != size:
             raise CheckpointError(f"{folder / name}: damaged ({len(data)} bytes, {size} were written)")
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise CheckpointError(f"{folder / name}: damaged (its sha256 is not that of what was written)")
         files[name] = data
     return files
 

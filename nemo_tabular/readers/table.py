@@ -66,6 +66,8 @@ def open_table(
     (by default NAME.quarantine.csv beside the file). `encoding` and `delimiter` concern CSV only.
     """
     is_utf8(encoding)  # an unknown name is refused here, whatever the source
+    if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
+        raise TabularError(f"delimiter {delimiter!r}: expected one ASCII character, such as , or ; or a tab")
     if max_bad_rows < 0:
         raise TabularError(f"max_bad_rows must be 0 or more, got {max_bad_rows}")
     if not isinstance(source, str | Path | list | tuple):

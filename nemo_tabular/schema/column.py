@@ -196,7 +196,10 @@ class Schema:
         plain = self.to_dict()
         plain = {k: v for k, v in plain.items() if k == "columns" or v}
         text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)
-        Path(path).write_text(HEADING + text.replace("\n- name:", "\n\n- name:"), encoding="utf-8")
+        try:
+            Path(path).write_text(HEADING + text.replace("\n- name:", "\n\n- name:"), encoding="utf-8")
+        except OSError as e:
+            raise SchemaError(f"cannot write the schema {path}: {e.strerror}") from None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Schema:

@@ -189,7 +189,7 @@ def small_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
 def check_splits(splits: Sequence[float]) -> list[float]:
     """Shares of train, validation and test. Raises ConfigError unless they are shares, and sum to 1."""
     shares = [float(s) for s in splits]
-    if not 1 <= len(shares) <= 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-9:
+    if not 1 <= len(shares) <= 3 or min(shares) < 0 or shares[0] <= 0 or not abs(sum(shares) - 1) <= 1e-9:
         raise ConfigError(
             f"splits {tuple(splits)}: give the shares of train, validation and test, such as "
             "(0.9, 0.05, 0.05); they sum to 1, and train's is above 0"
