@@ -1,4 +1,4 @@
-"""A wheel of nemo_toolkit comes in, from pip, into a cache outside the repository; NeMo's own column coder and tabular
+"""The wheel of nemo_toolkit enters, by pip, a cache outside the repository; NeMo's column coder and tabular
 tokenizer leave, unmodified, without installing NeMo (its package imports torch, Lightning and more).
 """
 
@@ -34,8 +34,8 @@ def wheel() -> Path:
     path = folder / f"nemo_toolkit-{VERSION}-py3-none-any.whl"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"nemo_toolkit=={VERSION}"]
-        subprocess.run([*command, "--dest", str(folder)], check=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*command, f"nemo_toolkit=={VERSION}", "--dest", str(folder)], check=True)
     return path
 
 
@@ -51,7 +51,7 @@ def load() -> tuple[ModuleType, ModuleType]:
 
 
 def _pretend_packages() -> None:
-    """Empty packages under NeMo's names, and the one thing that the three files want from elsewhere: a logger."""
+    """Empty packages under NeMo's names, and the one thing the three files want from elsewhere: a logger."""
     name = ""
     for part in ("nemo", "collections", "common", "tokenizers"):
         name = f"{name}.{part}" if name else part

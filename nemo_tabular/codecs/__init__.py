@@ -1,6 +1,4 @@
-"""A column of a table enters; its integer codes, slot by slot, leave: one file for each way of writing
-values as tokens.
-"""
+"""A column of a table enters; its integer codes, slot by slot, leave: one file a way of writing values."""
 
 from nemo_tabular.codecs.base import CODECS, Codec, Slot, codec_from_json, fit_codec
 from nemo_tabular.codecs.calendar import CalendarCodec

@@ -1,5 +1,4 @@
-"""Arrow arrays enter; numpy arrays of their storage integers or floats leave, and the other way round,
-without copies.
+"""Arrow arrays enter; the numpy arrays of numbers that they store leave, and the other way round.
 
 Dates, times and timestamps are the integers that Arrow stores; decimals are unscaled int64.
 """

@@ -1,10 +1,8 @@
-"""Dates, times and timestamps enter; one code a calendar part (year, month, day, hour, minute, second)
-leaves.
+"""Dates, times and timestamps enter; one code a calendar part (year, month, ... second) leaves.
 
 Wall clock of the column's zone; where its offset from UTC changes, the offset is a part too, so the hour
-that a clock
-shows twice comes back as itself. Parts that never change are dropped. Below the second: a part if it has few
-values, else residual slots, uniform within the second. The weekday is no part: it follows from the date.
+that a clock shows twice comes back as itself. Parts that never change are dropped. Below the second: a part
+if it has few values, else residual slots, uniform within the second. The weekday follows from the date.
 """
 
 from __future__ import annotations
@@ -274,8 +272,9 @@ class CalendarCodec(Codec):
             stray = (instants % self.step != 0) & ~missing
             if stray.any():
                 raise CodecError(
-                    f"column {self.name!r}: {array.filter(pa.array(stray))[0]} is finer than every value looked "
-                    f"at at fit ({int(stray.sum()):,} of {len(array):,} values); set resolution: ms, us or ns"
+                    f"column {self.name!r}: {array.filter(pa.array(stray))[0]} is finer than every value "
+                    f"looked at at fit ({int(stray.sum()):,} of {len(array):,} values); "
+                    "set resolution: ms, us or ns"
                 )
 
     def _refuse(self, array: pa.Array, part: Part, found: np.ndarray, bad: np.ndarray) -> None:

@@ -68,17 +68,15 @@ def cut_wide(starts: list[int], last: int) -> list[int]:
     return out
 
 
-def adaptive(sample: np.ndarray, last: int, cells: int, most: int) -> list[int]:
-    """Starts of cells, split greedily where it pays most: `cells` of them, up to `most` where each is well
-    worth it.
+def adaptive(sample: np.ndarray, last: int, cells: int, most: int, price: float = CELL_PRICE) -> list[int]:
+    """Starts of cells, split greedily where it pays most: `cells` of them, `most` where each is worth it.
 
     A split pays the likelihood that it gains (heavy tails, gaps, several modes, values that repeat) and the
-    evenness
-    that it gains; on a smooth column that makes cells of equal mass, finer only where the density bends.
+    evenness that it gains; on a smooth column that makes cells of equal mass, finer where the density bends.
     """
     if len(sample) == 0:
         return [0]
-    search = _Search.of(sample, last, cells)
+    search = _Search.of(sample, cells, price)
     open_cells: list[tuple[float, _Cell, _Split]] = []
     closed: list[int] = []
 
@@ -125,12 +123,15 @@ class _Search:
     values: np.ndarray
     below: np.ndarray
     least_rows: float
+    cell_price: float
 
     @classmethod
-    def of(cls, sample: np.ndarray, last: int, cells: int) -> _Search:
+    def of(cls, sample: np.ndarray, cells: int, price: float) -> _Search:
         values, counts = np.unique(sample, return_counts=True)
         below = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
-        return cls(values.astype(np.float64), below, max(LEAST_ROWS, LEAST_SHARE * len(sample) / cells))
+        return cls(
+            values.astype(np.float64), below, max(LEAST_ROWS, LEAST_SHARE * len(sample) / cells), price
+        )
 
     def best_split(self, cell: _Cell) -> _Split | None:
         """The edge that pays most, or None if none pays."""
@@ -170,7 +171,7 @@ class _Search:
         price = SPLIT_PRICE + hugs * HUG_PRICE + gap * 2 * np.log(total)
         uneven = rows**3 - left**3 - right**3
         evenness = np.where(gap, 0, BALANCE * uneven / total**2)
-        pays = np.maximum(likelihood - price, -CELL_PRICE) + evenness
+        pays = np.maximum(likelihood - price, -self.cell_price) + evenness
         return np.where(~gap & (np.minimum(left, right) < self.least_rows), -np.inf, pays)
 
 

@@ -1,8 +1,7 @@
-"""Numbers enter; a code for each special value, or the base-B digits of a cell and the fine remainder within
-it, leave.
+"""Numbers enter; a code for each special value, or the digits of a cell and the remainder within it, leave.
 
-value -> position on the column's exact integer lattice (grid.py) -> cell of a monotone partition (cells.py) ->
-digits, most significant first. Codes of the first slot: missing, nan, inf, -inf, spikes, then the leading digit.
+value -> position on the column's exact integer lattice (grid.py) -> cell of a monotone partition (cells.py)
+-> base-B digits, most significant first. The first slot: missing, nan, inf, -inf, spikes, leading digit.
 """
 
 from __future__ import annotations
@@ -247,7 +246,7 @@ class DigitsCodec(Codec):
             return np.clip(values, low, high), []
         if policy == "missing" and self.nullable:
             return np.where(outside, low, values), [(0, outside)]
-        first = array.filter(pa.array(outside))[0].as_py()
+        first = array.filter(pa.array(outside))[0]
         raise CodecError(
             f"column {self.name!r}: {100 * outside.mean():.3g} % of values exceed the fitted range "
             f"[{python_value(low.item(), self.arrow_type)}, {python_value(high.item(), self.arrow_type)}] "
@@ -270,8 +269,8 @@ class DigitsCodec(Codec):
             stray &= ~rows
         if stray.any():
             raise CodecError(
-                f"column {self.name!r}: {array.filter(pa.array(stray))[0].as_py()} is not on the lattice "
-                f"of step {step} that every value at fit was on ({int(stray.sum()):,} of {len(array):,} values); "
+                f"column {self.name!r}: {array.filter(pa.array(stray))[0]} is off the lattice of step "
+                f"{step} that every value at fit was on ({int(stray.sum()):,} of {len(array):,} values); "
                 "refit, or set step: 1"
             )
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
-from nemo_tabular.codecs.arrow_arrays import storage_number
+from nemo_tabular.codecs.arrow_arrays import arrow_type, storage_number
 from nemo_tabular.codecs.base import books_of, check_options
 from nemo_tabular.codecs.cells import adaptive, cut_wide, equal_mass, equal_width, num_cells
 from nemo_tabular.codecs.digits import DigitsCodec, removed_positions
@@ -68,6 +69,9 @@ def fit_digits(cls: type[DigitsCodec], column: Column, profile: ColumnProfile) -
         raise CodecError(
             f"column {column.name!r}: out_of_range: {out_of_range} is not one of {', '.join(OUT_OF_RANGE)}"
         )
+    kind = arrow_type(column.type)
+    if not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind)) or pa.types.is_boolean(kind):
+        raise CodecError(f"column {column.name!r}: {kind} is no number; set codec: category or codec: text")
     specials = seen_specials(profile)
     nothing = profile.minimum is None and not specials
     books = books_of(column, nullable=out_of_range == "missing" or nothing)
@@ -137,10 +141,9 @@ def _cells(data: ColumnNumbers, grid: Grid, rest: np.ndarray, spikes: tuple[int 
 def _partition(data: ColumnNumbers, grid: Grid, sample: np.ndarray, last: int, cells: int) -> list[int]:
     name = data.transform
     if name == "auto":
-        by_hand = data.options.get("cells") is not None
-        return adaptive(
-            sample, last, cells, cells if by_hand else max(cells, min(MORE_CELLS * cells, ONE_SLOT))
-        )
+        if data.options.get("cells") is not None:
+            return adaptive(sample, last, cells, cells, price=0.0)
+        return adaptive(sample, last, cells, max(cells, min(MORE_CELLS * cells, ONE_SLOT)))
     if name == "quantile":
         return equal_mass(sample, last, cells)
     if name in ("identity", "robust") or isinstance(grid, FloatGrid):

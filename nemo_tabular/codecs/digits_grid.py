@@ -172,8 +172,10 @@ def choose_grid(data: ColumnNumbers) -> Grid:
         return exact
     low, high = float(data.minimum), float(data.maximum)
     transform = _float_transform(data, low, high)
-    ends = transform.forward(np.array([low, high]))
-    span = float(ends[1] - ends[0])
+    first, end = transform.forward(np.array([low, high])).tolist()
+    span = end - first
+    if not np.isfinite(span):
+        raise data.error(f"[{low}, {high}] is too wide for even steps; set transform: log1p")
     if not span:
         return FloatGrid(low, high, 1.0, 0, transform)
     step = _float_step(data, transform, low, high, span)
@@ -207,5 +209,9 @@ def _float_transform(data: ColumnNumbers, low: float, high: float) -> Transform:
     small = float(np.quantile(size, 0.01)) if len(size) else 1.0
     scale = robust_scale(data.sample)
     # A linear step would leave the small values less than two digits, or the large ones too many positions.
-    many_magnitudes = small < 100 * RELATIVE_ACCURACY * scale or high / scale - low / scale > 1e12
-    return Log1p.fit(data.sample) if many_magnitudes else Identity()
+    fine = small >= 100 * RELATIVE_ACCURACY * scale and high / scale - low / scale < 1e12
+    if fine and np.isfinite(high - low):
+        return Identity()
+    # Without a change of sign, relative accuracy down to the least value; with one, even steps around zero.
+    least = max(low, -high)
+    return Log1p(max(least, 1e-300)) if least > 0 else Log1p.fit(data.sample)

@@ -1,5 +1,4 @@
-"""Dates, times and timestamps enter; the digits of the integer that Arrow stores leave: evenly spread
-instants, no calendar.
+"""Dates, times and timestamps enter; the digits of the integer that Arrow stores leave: no calendar.
 
 Everything is digits.py's; only the name differs, so that a schema says which of the two readings of time it
 means.

@@ -1,5 +1,4 @@
-"""Storage numbers of a column enter; positions on its integer lattice (unsigned, 0 .. last) leave, and the
-other way round.
+"""Storage numbers of a column enter; positions on its integer lattice, 0 .. last, leave, and back.
 
 Whole numbers, fixed decimals and everything that Arrow stores as an integer are exact; floats without a
 resolution are laid on a lattice of a stated step, linear in a transformed space if a transform was chosen.

@@ -1,6 +1,4 @@
-"""Lattice positions enter; the number of the interval that holds each leaves, in one gather where binary
-search takes many.
-"""
+"""Lattice positions enter; the interval that holds each leaves: one gather where binary search takes many."""
 
 from __future__ import annotations
 

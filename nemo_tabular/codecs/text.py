@@ -1,5 +1,4 @@
-"""Strings enter; one code a utf-8 byte leaves, each byte position a slot of its own with the bytes that may
-stand there.
+"""Strings enter; one code a utf-8 byte leaves, each position a slot with the bytes that may stand there.
 
 Short text has every byte at every position; codes of fixed form (ZIP, account, plate) only those seen at the
 position, so that a generated code has the right length and form, leading zeros included.

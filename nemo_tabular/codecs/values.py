@@ -162,7 +162,7 @@ class ValuesCodec(Codec):
         if policy == "missing" and self.nullable:
             return 0
         near = self._nearest(values[wrong][:1])[0]
-        value = array.filter(pa.array(wrong))[0].as_py()
+        value = array.filter(pa.array(wrong))[0]
         raise CodecError(
             f"column {self.name!r}: {value} was not seen at fit (nearest: "
             f"{python_value(self._values[near], self.arrow_type)}; {int(wrong.sum()):,} of "
