@@ -7,8 +7,14 @@ does not, and a page of sixty panels is drawn in seconds.
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from nemo_tabular.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +55,29 @@ class Canvas:
 
     def text(self, left: float, top: float, text: str, **options: Any) -> None:
         self.page.text(left / self.width, 1 - top / self.height, text, va="top", **options)
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Our type and colours; silence about scripts that the font lacks; ConfigError without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ConfigError("pictures need matplotlib: pip install 'nemo-tabular[evaluate]'") from None
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph")
+        yield
+
+
+def new_canvas(width: float, height: float) -> Canvas:
+    """An empty white page that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Page
+
+    page = Page(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(page)
+    return Canvas(page, width, height)
 
 
 def shortened(name: str, length: int = 17) -> str:

@@ -4,14 +4,10 @@ Leave: one PNG: every column real beside synthetic, and the association matrices
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from nemo_tabular.errors import ConfigError
 from nemo_tabular.evaluate.canvas import (
@@ -21,18 +17,17 @@ from nemo_tabular.evaluate.canvas import (
     PAGE,
     REAL,
     REAL_FILL,
-    STYLE,
     SYNTHETIC,
     SYNTHETIC_FILL,
     Canvas,
-    shortened,
+    new_canvas,
+    styled,
 )
+from nemo_tabular.evaluate.matrices import association_parts, draw_matrix, draw_scale
 from nemo_tabular.evaluate.panels import PANEL_HEIGHT, TITLE_HEIGHT, draw_panel
 from nemo_tabular.evaluate.tables import ColumnView
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from nemo_tabular.evaluate.report import Report
 
 ACROSS, HEADER = 4, 1.15
@@ -47,24 +42,13 @@ def draw_report(
     """
     if Path(path).suffix.lower() != ".png":
         raise ConfigError(f"{path}: the picture is a PNG; give a path that ends in .png")
-    try:
-        import matplotlib
-    except ImportError:
-        raise ConfigError("pictures need matplotlib: pip install 'nemo-tabular[evaluate]'") from None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Page
-
-    columns = _chosen(report, max_columns)
+    columns = chosen_columns(report, max_columns)
     rows = math.ceil(len(columns) / ACROSS)
     grid = rows * (PANEL_HEIGHT + TITLE_HEIGHT + GAP)
     matrices = "association" in report.details and len(columns) > 1
     height = HEADER + grid + (_matrix_height() if matrices else 0) + MARGIN
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph")  # a name in a script that the font lacks
-        page = Page(figsize=(PAGE, height), facecolor="white")
-        FigureCanvasAgg(page)
-        canvas = Canvas(page, PAGE, height)
+    with styled():
+        canvas = new_canvas(PAGE, height)
         _draw_header(canvas, report, title, len(columns))
         for i, column in enumerate(columns):
             real, synthetic = (t[column.name] for t in (report.tables.train, report.tables.synthetic))
@@ -73,10 +57,11 @@ def draw_report(
         if matrices:
             _draw_matrices(canvas, report, HEADER + grid, [c.name for c in columns])
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        page.savefig(path, dpi=dpi)
+        canvas.page.savefig(path, dpi=dpi)
 
 
-def _chosen(report: Report, limit: int) -> list[ColumnView]:
+def chosen_columns(report: Report, limit: int) -> list[ColumnView]:
+    """All columns, or the `limit` with the lowest shape scores, in the table's order."""
     columns = list(report.tables.columns)
     if len(columns) <= limit:
         return columns
@@ -139,61 +124,16 @@ def _matrix_height() -> float:
 
 
 def _draw_matrices(canvas: Canvas, report: Report, top: float, names: Sequence[str]) -> None:
-    found = report.details["association"]
-    keep = [list(found["columns"]).index(n) for n in names]
-    real, synthetic = (np.asarray(found[k], dtype=float)[np.ix_(keep, keep)] for k in ("real", "synthetic"))
-    difference = synthetic - real
     canvas.text(MARGIN, top + 0.1, "How the columns depend on each other", size=13, weight="bold")
     words = (
         "rank correlation of two numbers, correlation ratio of a number and a category, "
         "Cramér's V of two categories"
     )
     canvas.text(MARGIN, top + 0.4, words, size=8.5, color="#666666")
-    largest = float(np.nanmax(np.abs(difference), initial=0.0))
-    scale = min(1.0, max(0.1, math.ceil(largest * 20) / 20))
     size, left = _matrix_width(), MARGIN + 1.25
     drawn = []
-    for k, (title, matrix, colours, limit) in enumerate(
-        (("real", real, "RdBu_r", 1.0), ("synthetic", synthetic, "RdBu_r", 1.0),
-         ("synthetic minus real", difference, "PuOr_r", scale))
-    ):  # fmt: skip
+    for k, part in enumerate(association_parts(report, names)):
         axes = canvas.axes(left + k * (size + GAP) + (0.45 if k == 2 else 0), top + 0.95, size, size)
-        drawn.append(_draw_matrix(axes, title, matrix, colours, limit, names, first=k == 0))
-    _draw_scale(canvas, drawn[1], left + 2 * size + GAP + 0.12, top + 0.95, size)
-    _draw_scale(canvas, drawn[2], left + 3 * size + 2 * GAP + 0.57, top + 0.95, size)
-
-
-def _draw_matrix(
-    axes: Axes,
-    title: str,
-    matrix: np.ndarray,
-    colours: str,
-    limit: float,
-    names: Sequence[str],
-    *,
-    first: bool,
-) -> Any:
-    axes.set_facecolor("#DDDDDD")  # where a column is constant there is nothing to correlate
-    image = axes.imshow(
-        matrix, cmap=colours, vmin=-limit, vmax=limit, aspect="equal", interpolation="nearest"
-    )
-    axes.set_title(title, size=10.5, loc="left", pad=6)
-    size = 7.5 if len(names) <= 20 else 6 if len(names) <= 32 else 4
-    short = [shortened(n) for n in names]
-    axes.set_xticks(range(len(names)), short, rotation=60, ha="right", rotation_mode="anchor", size=size)
-    axes.set_yticks(range(len(names)), short if first else [""] * len(names), size=size)
-    axes.tick_params(length=0, pad=3)
-    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=0.8 if len(names) <= 32 else 0.3)
-    axes.tick_params(which="minor", length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return image
-
-
-def _draw_scale(canvas: Canvas, image: Any, left: float, top: float, height: float) -> None:
-    bar = canvas.page.colorbar(image, cax=canvas.axes(left, top, 0.13, height))
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=7, pad=2)
-    bar.ax.locator_params(nbins=5)
+        drawn.append(draw_matrix(axes, *part, names, first=k == 0))
+    draw_scale(canvas, drawn[1], left + 2 * size + GAP + 0.12, top + 0.95, size)
+    draw_scale(canvas, drawn[2], left + 3 * size + 2 * GAP + 0.57, top + 0.95, size)

@@ -13,7 +13,7 @@ from nemo_tabular.evaluate.scores import Measured
 Grade = Literal["good", "fair", "poor", "open"]
 
 # Where a grade ends. Parts are of the way from the floor (a worthless table) to the ceiling (real rows).
-GOOD_PART, FAIR_PART = 0.95, 0.8
+GOOD_PART, FAIR_PART = 0.95, 0.75
 GOOD_SHAPE_GAP, FAIR_SHAPE_GAP = 0.01, 0.05
 GOOD_AUC, FAIR_AUC = 0.55, 0.7
 GOOD_SHARE, FAIR_SHARE = 0.53, 0.56
@@ -74,6 +74,9 @@ def _fidelity(measured: Mapping[str, Measured]) -> Verdict | None:
         trends = measured["trends"]
         floor = "" if trends.floor is None else f", independent columns {_percent(trends.floor)}"
         words.append(f"dependent pairs to {_percent(trends.figure.value)}{_real(trends, floor)}")
+    if "marginals_3" in measured:
+        triples = measured["marginals_3"]
+        words.append(f"triples to {_percent(triples.figure.value)}{_real(triples)}")
     return Verdict("fidelity", _worst(grades), ", ".join(words) + ".") if words else None
 
 
@@ -101,8 +104,8 @@ def _utility(measured: Mapping[str, Measured]) -> Verdict | None:
             return Verdict(
                 "utility",
                 grade,
-                f"A model trained on the synthetic rows reaches {title} of {score.figure.value:.3f} on unseen "
-                f"real rows{beside}.",
+                f"A model trained on the synthetic rows reaches {title} of {score.figure.value:.3f} on "
+                f"unseen real rows{beside}.",
             )
     return None
 
@@ -143,13 +146,16 @@ def _privacy_fault(name: str, score: Measured) -> tuple[Grade, str] | None:
     if name in ("dcr_share", "membership") and low > GOOD_SHARE:
         grade: Grade = "fair" if low <= FAIR_SHARE else "poor"
         if name == "dcr_share":
-            return grade, f"{_percent(value)} are closer to training than to unseen rows (50 % is natural)"
+            return (
+                grade,
+                f"{_percent(value)} are closer to training than to unseen rows (50\u00a0% is natural)",
+            )
         return grade, f"membership can be guessed with an AUC of {value:.3f} (0.5 is natural)"
     return None
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share else "0 %"
+    return f"{100 * share:.1f}\u00a0%" if share else "0\u00a0%"
 
 
 def _real(score: Measured, more: str = "", *, brackets: bool = True) -> str:

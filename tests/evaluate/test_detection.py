@@ -52,3 +52,12 @@ def test_long_categories_fit_the_trees_limit(train, test, synthetic):
 def test_the_linear_matrix_is_finite_with_gaps_and_constants(train, test, synthetic):
     tables = align(train.assign(age=1, gain=np.nan), test, synthetic)
     assert np.isfinite(linear_matrix(tables.columns, model_matrix(tables.train))).all()
+
+
+def test_the_column_that_gives_rows_away_is_named(train, test, synthetic):
+    tables = align(train, test, synthetic.assign(gain=synthetic["gain"] + 0.001))
+    details = measure_detection(tables.test, tables.synthetic, logistic=False, explain=True).details
+    assert details["giveaways"][0]["column"] == "gain"
+    assert len(details["easiest"]) == 10
+    assert all(row["because"][:1] == ["gain"] for row in details["easiest"])
+    assert details["easiest"][0]["values"]["day"].startswith("202")

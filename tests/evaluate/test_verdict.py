@@ -1,0 +1,47 @@
+import pytest
+
+from nemo_tabular.evaluate import evaluate
+from nemo_tabular.evaluate.scores import Figure, Measured
+from nemo_tabular.evaluate.verdict import verdicts
+
+
+def graded(report):
+    return {v.area: v.grade for v in report.verdicts}
+
+
+def test_fresh_rows_are_good_everywhere(train, test, synthetic):
+    assert set(graded(evaluate(train, test, synthetic, target="rich")).values()) <= {"good", "fair"}
+
+
+def test_the_training_table_is_faithful_and_not_private(train, test):
+    found = graded(evaluate(train, test, train, target="rich"))
+    assert found["fidelity"] == "good" and found["privacy"] == "poor"
+
+
+def test_independent_columns_are_private_and_not_faithful(train, test, synthetic):
+    shuffled = synthetic.apply(lambda c: c.sample(frac=1, random_state=ord(c.name[0])).to_numpy())
+    found = {v.area: v for v in evaluate(train, test, shuffled, target="rich").verdicts}
+    assert found["fidelity"].grade == "poor" and found["detection"].grade == "poor"
+    assert found["utility"].grade == "poor" and found["privacy"].grade == "good"
+    assert "can tell synthetic rows from unseen real ones" in found["detection"].sentence
+
+
+@pytest.mark.parametrize(("auc", "grade"), [(0.5, "good"), (0.62, "fair"), (0.9, "poor")])
+def test_detection(auc, grade):
+    assert verdicts({"c2st": Measured(Figure(auc))})[0].grade == grade
+
+
+def test_privacy_is_open_where_no_control_can_fail():
+    measured = {"dcr_share": Measured(Figure(0.5), ceiling=0.5, floor=0.505)}
+    assert verdicts(measured)[0].grade == "open"
+
+
+def test_copies_are_judged_by_what_is_natural():
+    natural = {
+        "copies": Measured(Figure(0.2, 0.19, 0.21), 0.2, 1.0),
+        "dcr_share": Measured(Figure(0.5), 0.5, 0.8),
+    }
+    assert verdicts(natural)[0].grade == "good"
+    copied = natural | {"copies": Measured(Figure(0.2, 0.19, 0.21), 0.05, 1.0)}
+    assert verdicts(copied)[0].grade == "poor"
+    assert "20.0\u00a0% are exact copies, 5.0\u00a0% of held-out rows are" in verdicts(copied)[0].sentence
