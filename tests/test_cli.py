@@ -1,4 +1,4 @@
-"""The command line, by running it: a table goes in at `schema`, a scored synthetic one comes out at `evaluate`."""
+"""The command line, by running it: a table goes in at `schema`, a scored one comes out at `evaluate`."""
 
 import os
 import signal
