@@ -1,4 +1,4 @@
-"""A model's weights come in and are laid out as decode.c wants them; codes of rows leave, decoded in C.
+"""A model's weights come in and are laid out as csrc/ wants them; codes of rows leave, decoded in C.
 Arithmetic is fp32 throughout; with dtype bf16 the network's weights are those rounded to bf16.
 
 Shapes: K rows and N columns of a matrix, W width of an attention row in lanes, V ids.
@@ -20,13 +20,13 @@ from .constraints import NOT_FINITE, Draw
 from .lanes import LaneStep
 from .request import Sampling
 
-PANEL = 32  # columns that decode.c multiplies at a time
+PANEL = 32  # columns that are multiplied at a time
 TABLE_FLOATS = 1 << 25  # 128 MB: beyond, the first layer's keys and values are computed, not looked up
 STATUS_NOT_FINITE = 2
 
 _int, _long, _double, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
-# The structures of decode.c, field by field.
+# The structures of csrc/, field by field.
 LAYER = ("norm1_w", "norm1_b", "qkv", "proj", "norm2_w", "norm2_b", "fc1", "fc2")
 MODEL_INTS = ("slots", "layers", "hidden", "hp", "fp", "heads_in_lanes", "groups", "vectors", "gelu", "rms")
 MODEL_POINTERS = (
@@ -67,7 +67,7 @@ class _Step(ctypes.Structure):
 
 
 class CompiledDecoder:
-    """decode.c with one model's weights; threads may share it."""
+    """csrc/decode_rows.c with one model's weights; threads may share it."""
 
     tile = 1 << 17
     """Rows at a time: more rows share more prefixes, at 36 bytes of memory each, besides their codes."""
@@ -110,7 +110,7 @@ class CompiledDecoder:
 
 
 class CompiledSteps:
-    """decode.c for documents: one slot of many documents at a time, each with a cache of its own."""
+    """csrc/decode_documents.c: one slot of many documents at a time, each with a cache of its own."""
 
     def __init__(self, library: ctypes.CDLL, weights: DecoderWeights, dtype: torch.dtype, batch: int) -> None:
         self.library, self.weights = library, weights
@@ -152,7 +152,7 @@ class CompiledSteps:
 @dataclass(frozen=True)
 class Lanes:
     """Where the elements of the heads stand in an attention row, for vectors of `lanes` floats (see
-    decode.c)."""
+    csrc/network.h)."""
 
     lanes: int
     heads: int

@@ -65,7 +65,7 @@ class DocumentDecoder:
             raise GenerationError("this model makes single rows: decode it with RowDecoder")
         if context_rows is not None and not 0 < context_rows < weights.max_rows:
             raise GenerationError(
-                f"context_rows is {context_rows}, expected at least 1, less than a window's {weights.max_rows}"
+                f"context_rows is {context_rows}, expected at least 1, below a window's {weights.max_rows}"
             )
         self.weights, self.context_rows = weights, context_rows
         self._bias_V = weights.bias.detach().float().cpu().numpy()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("decode.c")
+SOURCES = Path(__file__).with_name("csrc")
 # No -ffast-math: it may reorder sums, and the same row could then differ between two places in a tile.
 FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-ffp-contract=fast")
 # For this very CPU; for its family where the compiler does not know `native`.
@@ -54,7 +54,8 @@ def _load(path: Path) -> ctypes.CDLL:
 def _compiled() -> Path:
     """Path of the library; compiled into a temporary name and renamed, so no half library is ever loaded."""
     compiler = _compiler()
-    source = SOURCE.read_bytes()
+    files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".c", ".h"))
+    source = b"\0".join(path.read_bytes() for path in files)
     machine = f"{platform.system()} {platform.machine()} {_cpu_flags()}"
     key = hashlib.sha256(b"\0".join([source, repr((compiler, FLAGS, TUNING, machine)).encode()])).hexdigest()
     folder = _folder()
@@ -74,7 +75,7 @@ def _compiled() -> Path:
 def _run(compiler: str, target: str) -> None:
     """Compile with the first tuning that the compiler takes; CalledProcessError if it takes none."""
     for tuning in TUNING:
-        command = [compiler, *FLAGS, *tuning, str(SOURCE), "-o", target, "-lm"]
+        command = [compiler, *FLAGS, *tuning, *map(str, sorted(SOURCES.glob("*.c"))), "-o", target, "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         if done.returncode == 0:
             return

@@ -1,6 +1,6 @@
 """A tile of rows comes in as numbers; their codes leave, made level by level with torch operations.
-The decoder for GPUs, for bf16 networks, and for machines without a C compiler; decode.c is the fast one for
-CPUs.
+The decoder for GPUs, for bf16 networks, and for machines without a C compiler; compiled.py is the fast one
+for CPUs.
 
 A level's nodes are the distinct prefixes of the tile's rows so far: each is computed once, however many rows
 share it, and each row then draws its own code. Nodes stand in the order of their prefixes, so a node's rows
@@ -26,6 +26,9 @@ from .uniforms import row_states, uniforms
 
 CHUNK = 512  # a chunk's activations fit a core's second-level cache at 64 wide
 CUDA_CHUNK = 16_384  # enough rows to fill a GPU
+SMALLEST_CHUNK = 16
+GATHERED_FLOATS = 1 << 22  # a chunk's keys and values, gathered from all its ancestors: 16 MB
+CUDA_GATHERED_FLOATS = 1 << 28
 HEAD_CELLS = 1 << 21  # logits at a time: 16 MB as float64
 
 
@@ -36,8 +39,11 @@ class LevelDecoder:
         self, weights: DecoderWeights, dtype: torch.dtype, device: torch.device, share: bool
     ) -> None:
         self.weights, self.dtype, self.device, self.share = weights, dtype, device, share
-        self.chunk = CUDA_CHUNK if device.type == "cuda" else CHUNK
-        self.tile = 8 * self.chunk if device.type == "cuda" else 8192
+        cuda = device.type == "cuda"
+        self.chunk, floats = (CUDA_CHUNK, CUDA_GATHERED_FLOATS) if cuda else (CHUNK, GATHERED_FLOATS)
+        while self.chunk > SMALLEST_CHUNK and self.chunk * weights.slots * 2 * weights.hidden > floats:
+            self.chunk //= 2
+        self.tile = 8 * CUDA_CHUNK if cuda else 16 * CHUNK
         self.offsets = weights.offsets
         self.head_VH = weights.embedding.detach().to(device, torch.float32)
         self.embedding_VH = self.head_VH.to(dtype)

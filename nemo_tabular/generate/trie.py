@@ -138,8 +138,8 @@ def _decoder(
 def compiled_library(
     weights: DecoderWeights, dtype: torch.dtype, device: torch.device, backend: str
 ) -> ctypes.CDLL | None:
-    """decode.c for CPUs where there is a compiler, except where torch's bf16 is faster than its fp32; else
-    None.
+    """The compiled decoder, for CPUs where there is a compiler, except where torch's bf16 is faster than its
+    fp32; else None.
 
     Raises GenerationError where it is wanted and cannot be had.
     """

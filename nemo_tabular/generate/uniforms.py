@@ -2,7 +2,7 @@
 So a row is the same whatever batch, process or machine makes it, and generation resumes at any row.
 
 `u(seed, row, slot) = mix(mix(mix(seed) ^ row * G) + slot * G) >> 11`, over 2^53, where `mix` is the finaliser
-of splitmix64 (Steele, Lea and Flood 2014) after adding G, its golden-ratio increment. decode.c computes the
+of splitmix64 (Steele, Lea and Flood 2014) after adding G, its golden-ratio increment. csrc/draw.h does the
 same.
 """
 

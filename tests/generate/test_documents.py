@@ -152,7 +152,5 @@ def test_each_decoder_names_the_other_for_the_other_kind_of_model():
         DocumentDecoder(random_weights([2, 3]))
     with pytest.raises(GenerationError, match="DocumentDecoder"):
         RowDecoder(weights())
-    with pytest.raises(
-        GenerationError, match="context_rows is 2, expected at least 1, less than a window's 2"
-    ):
+    with pytest.raises(GenerationError, match="context_rows is 2, expected at least 1, below a window's 2"):
         DocumentDecoder(weights(), context_rows=2)

@@ -42,7 +42,7 @@ def test_switched_off(fresh, monkeypatch, caplog):
     assert RowDecoder(random_weights([2, 3])).backend == "torch"
 
 
-@pytest.mark.parametrize("script", ["echo 'decode.c: no such instruction' >&2; exit 1", "kill -9 $$"])
+@pytest.mark.parametrize("script", ["echo 'decode_rows.c: no such instruction' >&2; exit 1", "kill -9 $$"])
 def test_a_failing_compiler_is_named_and_torch_decodes(fresh, monkeypatch, caplog, script):
     broken = fresh / "cc"
     broken.write_text(f"#!/bin/sh\n{script}\n")
