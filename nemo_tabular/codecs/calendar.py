@@ -46,6 +46,9 @@ FEW_SUBSECONDS = 60
 """So many fractions of a second are a part like the others; more are a residual."""
 
 RESIDUAL_BASE = 1000
+LOOKUP_LIMIT = 1 << 16
+"""Parts that span less are looked up, the others found by binary search."""
+
 TABLE_DAYS = 200_000
 """Spans up to so many days (547 years) are looked up, longer ones computed."""
 
@@ -58,23 +61,31 @@ class Part:
     values: tuple[int, ...]
 
     @cached_property
-    def lookup(self) -> np.ndarray:
+    def _sorted(self) -> np.ndarray:
+        return np.array(self.values, np.int64)
+
+    @cached_property
+    def _lookup(self) -> np.ndarray:
         """int32 code of each whole number from the least value on; -1 where the part does not take it."""
         table = np.full(self.values[-1] - self.values[0] + 1, -1, np.int32)
-        table[np.array(self.values) - self.values[0]] = np.arange(len(self.values))
+        table[self._sorted - self.values[0]] = np.arange(len(self.values))
         return table
 
     def codes(self, found: np.ndarray) -> np.ndarray:
         """int32 codes, -1 for values that the part does not take."""
         low, high = self.values[0], self.values[-1]
-        codes = self.lookup.take(found - low, mode="clip")
-        if len(found) and (found.min() < low or found.max() > high):
-            codes[(found < low) | (found > high)] = -1
-        return codes
+        if high - low >= LOOKUP_LIMIT:  # nanoseconds
+            index = np.searchsorted(self._sorted, found).astype(np.int32)
+            wrong = self._sorted.take(index, mode="clip") != found
+        else:
+            index = self._lookup.take(found - low, mode="clip")
+            wrong = (found < low) | (found > high)
+        index[wrong] = -1
+        return index
 
     def nearest(self, found: np.ndarray) -> np.ndarray:
         """int32 code of the nearest value."""
-        values = np.array(self.values)
+        values = self._sorted
         right = np.minimum(np.searchsorted(values, found), len(values) - 1)
         left = np.maximum(right - 1, 0)
         return np.where(np.abs(values[right] - found) < np.abs(values[left] - found), right, left).astype(

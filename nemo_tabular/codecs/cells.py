@@ -24,9 +24,6 @@ follows another one closely. Measured on 40 columns (benchmarks/partition.py): 1
 SPLIT_PRICE = 8.0
 """Nats that a split must gain on the sample: what the best of hundreds of edges gains on noise."""
 
-CELL_PRICE = 2.0
-"""Nats that one more cell costs where nothing was searched for: its mass has to be estimated (Akaike)."""
-
 LEAST_SHARE = 0.06
 """A cell holds at least this share of an average cell's rows, unless it is an empty gap."""
 
@@ -68,7 +65,7 @@ def cut_wide(starts: list[int], last: int) -> list[int]:
     return out
 
 
-def adaptive(sample: np.ndarray, last: int, cells: int, most: int, price: float = CELL_PRICE) -> list[int]:
+def adaptive(sample: np.ndarray, last: int, cells: int, most: int) -> list[int]:
     """Starts of cells, split greedily where it pays most: `cells` of them, `most` where each is worth it.
 
     A split pays the likelihood that it gains (heavy tails, gaps, several modes, values that repeat) and the
@@ -76,7 +73,7 @@ def adaptive(sample: np.ndarray, last: int, cells: int, most: int, price: float 
     """
     if len(sample) == 0:
         return [0]
-    search = _Search.of(sample, cells, price)
+    search = _Search.of(sample, cells)
     open_cells: list[tuple[float, _Cell, _Split]] = []
     closed: list[int] = []
 
@@ -123,15 +120,12 @@ class _Search:
     values: np.ndarray
     below: np.ndarray
     least_rows: float
-    cell_price: float
 
     @classmethod
-    def of(cls, sample: np.ndarray, cells: int, price: float) -> _Search:
+    def of(cls, sample: np.ndarray, cells: int) -> _Search:
         values, counts = np.unique(sample, return_counts=True)
         below = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
-        return cls(
-            values.astype(np.float64), below, max(LEAST_ROWS, LEAST_SHARE * len(sample) / cells), price
-        )
+        return cls(values.astype(np.float64), below, max(LEAST_ROWS, LEAST_SHARE * len(sample) / cells))
 
     def best_split(self, cell: _Cell) -> _Split | None:
         """The edge that pays most, or None if none pays."""
@@ -171,7 +165,7 @@ class _Search:
         price = SPLIT_PRICE + hugs * HUG_PRICE + gap * 2 * np.log(total)
         uneven = rows**3 - left**3 - right**3
         evenness = np.where(gap, 0, BALANCE * uneven / total**2)
-        pays = np.maximum(likelihood - price, -self.cell_price) + evenness
+        pays = np.maximum(likelihood - price, 0) + evenness
         return np.where(~gap & (np.minimum(left, right) < self.least_rows), -np.inf, pays)
 
 

@@ -142,7 +142,7 @@ def _partition(data: ColumnNumbers, grid: Grid, sample: np.ndarray, last: int, c
     name = data.transform
     if name == "auto":
         if data.options.get("cells") is not None:
-            return adaptive(sample, last, cells, cells, price=0.0)
+            return adaptive(sample, last, cells, cells)
         return adaptive(sample, last, cells, max(cells, min(MORE_CELLS * cells, ONE_SLOT)))
     if name == "quantile":
         return equal_mass(sample, last, cells)

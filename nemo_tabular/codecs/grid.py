@@ -148,7 +148,8 @@ class FloatGrid:
         """
         centre = positions.astype(np.float64)
         if self.transform.linear:
-            result = self.transform.inverse(centre * self.step + self.origin)
+            with np.errstate(over="ignore"):  # next to the largest float; clipped below
+                result = self.transform.inverse(centre * self.step + self.origin)
         else:
             low = self.transform.inverse(np.maximum(centre - 0.5, 0) * self.step + self.origin)
             high = self.transform.inverse(np.minimum(centre + 0.5, self.last) * self.step + self.origin)
@@ -161,7 +162,10 @@ class FloatGrid:
     def half_steps(self, values: np.ndarray) -> np.ndarray:
         """The largest error allowed at each value, in the column's own units."""
         position = (self.transform.forward(values.astype(np.float64)) - self.origin) / self.step
-        around = [np.clip(np.rint(position) + d, 0, self.last) * self.step + self.origin for d in (-0.5, 0.5)]
+        with np.errstate(over="ignore"):
+            around = [
+                np.clip(np.rint(position) + d, 0, self.last) * self.step + self.origin for d in (-0.5, 0.5)
+            ]
         low, high = (self.transform.inverse(t) for t in around)
         high = np.where(np.rint(position) >= self.last, self.maximum, high)
         # The decoded value lies in the cell, so the cell's width bounds the error of a curved transform.
