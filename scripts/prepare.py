@@ -9,4 +9,5 @@ from nemo_tabular.store import prepare
 
 if __name__ == "__main__":
     table, out = sys.argv[1:]
-    print(prepare(table, out))
+    store = prepare(table, out)
+    print(f"{out}: {', '.join(store.splits)}, {store.tokenizer.num_slots} tokens a row")

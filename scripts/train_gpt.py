@@ -6,8 +6,9 @@ python scripts/train_gpt.py conf/gpt_adult.yaml data.store=data/adult run.dir=ru
 import sys
 
 from nemo_tabular.config import load_config
-from nemo_tabular.train import train
+from nemo_tabular.train.run import train
 
 if __name__ == "__main__":
     recipe, *overrides = sys.argv[1:]
-    print(train(load_config(recipe, overrides)))
+    result = train(load_config(recipe, overrides))
+    print(f"{result.steps:,} steps, validation {result.best_nll:.4f} nats a row")

@@ -196,7 +196,7 @@ def test_folders_that_are_no_run(pipeline, tmp_path, told):
 
 
 def limited(bytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A verb in a process that may write no file longer than `bytes`: as on a full disk, without being root."""
+    """A verb in a process that may write no file longer than `bytes`: like a full disk, without root."""
     script = (
         "import resource, signal, sys; from nemo_tabular.cli import main; "
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); limit = int(sys.argv[1]); "
