@@ -96,6 +96,14 @@ def test_every_vector_width_makes_the_same_rows_but_for_the_last_bits(fresh, mon
     assert (rows == alone).all()
 
 
+def test_smaller_blocks_make_the_same_rows(fresh, monkeypatch):
+    weights = census_weights()
+    rows = RowDecoder(weights, backend="compiled").sample(5000, 3)
+    monkeypatch.setattr(kernel, "FLAGS", (*kernel.FLAGS, "-DCACHE_FLOATS=70000"))  # blocks of 16
+    kernel.library.cache_clear()
+    assert (RowDecoder(weights, backend="compiled").sample(5000, 3) == rows).all()
+
+
 def test_settings_agree_between_backends():
     weights = random_weights([40, 7, 300], spread=2.0)
     for settings in ({"top_k": 5}, {"top_p": 0.7}, {"top_k": 20, "top_p": 0.9, "temperature": 1.7}):

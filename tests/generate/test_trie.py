@@ -172,10 +172,3 @@ def test_a_diverged_model_is_named_as_such(backend, value):
     for weights in (whole, partly):
         with pytest.raises(GenerationError, match="not finite"):
             RowDecoder(weights, backend=backend).sample(4, 1)
-
-
-def test_long_rows_of_a_wide_model_get_smaller_blocks():
-    weights = random_weights([4] * 600, hidden=256, heads=1, layers=2)
-    decoder = RowDecoder(weights, backend="compiled")
-    rows = decoder.sample(120, 1)
-    assert (decoder.sample(20, 1, first_row=100) == rows[100:]).all()

@@ -9,7 +9,9 @@
 
 #include "draw.h"
 
+#ifndef CACHE_FLOATS
 #define CACHE_FLOATS (1 << 26) /* keys and values of all levels: 256 MB; long rows and wide models get smaller blocks */
+#endif
 
 /* ---- the tree of prefixes ---- */
 
