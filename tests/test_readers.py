@@ -44,7 +44,9 @@ def everything() -> pa.Table:
             "i": [1, -(2**63), 2**63 - 1, None, 5, 6, 7, 8],
             "b": [True, False, None, True, True, True, True, False],
             "ts": pa.array([dt.datetime(2020, 1, 2, 3, 4, 5, 600)] * 7 + [None]),
-            "tz": pa.array([dt.datetime(2020, m, 2) for m in range(1, 9)], pa.timestamp("us", "Europe/Paris")),
+            "tz": pa.array(
+                [dt.datetime(2020, m, 2) for m in range(1, 9)], pa.timestamp("us", "Europe/Paris")
+            ),
             "tm": pa.array([dt.time(1, 2, 3, 4)] * 8),
             "dec": pa.array([Decimal("1.50")] * 8),
             "f": pa.array([0.1] * 8, pa.float32()),
@@ -85,7 +87,9 @@ def test_what_is_written_reads_back_identically(tmp_path, name):
 )
 def test_any_text_and_number_survives_csv(tmp_path_factory, rows):
     s, x, n = (list(c) for c in zip(*rows, strict=True))
-    table = pa.table({"s": pa.array(s, pa.string()), "x": pa.array(x, pa.float64()), "n": pa.array(n, pa.int64())})
+    table = pa.table(
+        {"s": pa.array(s, pa.string()), "x": pa.array(x, pa.float64()), "n": pa.array(n, pa.int64())}
+    )
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     with write_table(path) as out:
         out.write(table)
@@ -132,12 +136,18 @@ def test_writing_is_all_or_nothing(tmp_path):
 
 
 def test_unknown_suffixes_and_other_columns_are_refused(tmp_path):
-    with pytest.raises(WriteError, match=r"must end in .csv, .tsv .also .gz or .zst. or .parquet"), write_table(tmp_path / "t.xls"):
+    with (
+        pytest.raises(WriteError, match=r"must end in .csv, .tsv .also .gz or .zst. or .parquet"),
+        write_table(tmp_path / "t.xls"),
+    ):
         pass
     with pytest.raises(WriteError, match="cannot follow"), write_table(tmp_path / "t.parquet") as out:
         out.write(pa.table({"a": [1]}))
         out.write(pa.table({"b": [1]}))
-    with pytest.raises(WriteError, match=r"cannot write .*: No such file"), write_table(tmp_path / "none" / "t.csv"):
+    with (
+        pytest.raises(WriteError, match=r"cannot write .*: No such file"),
+        write_table(tmp_path / "none" / "t.csv"),
+    ):
         pass
 
 
@@ -188,7 +198,9 @@ def test_sources_that_are_no_tables_are_refused(source, message):
 
 def test_a_schema_picks_orders_and_types_the_columns(tmp_path):
     (tmp_path / "t.csv").write_text("a,b,c\n1,x,2020-01-01\n2,y,2020-01-02\n")
-    schema = Schema((Column("c", "date", "date32[day]", "calendar"), Column("a", "float", "double", "digits")))
+    schema = Schema(
+        (Column("c", "date", "date32[day]", "calendar"), Column("a", "float", "double", "digits"))
+    )
     table = read(tmp_path / "t.csv", schema)
     assert table.to_pydict() == {"c": [dt.date(2020, 1, 1), dt.date(2020, 1, 2)], "a": [1.0, 2.0]}
     missing = Schema((Column("d", "float", "double", "digits"),))
@@ -220,7 +232,9 @@ def write_rows(path: Path, rows: int, bad: dict[int, str]) -> None:
     path.write_text("a,b\n" + "".join(bad.get(i, f"{i},{i}") + "\n" for i in range(1, rows + 1)))
 
 
-INTEGERS = Schema((Column("a", "integer", "int64", "digits", False), Column("b", "integer", "int64", "digits", True)))
+INTEGERS = Schema(
+    (Column("a", "integer", "int64", "digits", False), Column("b", "integer", "int64", "digits", True))
+)
 
 
 def test_bad_rows_keep_their_numbers_over_blocks_and_after_dropped_rows(tmp_path):
@@ -256,12 +270,16 @@ def test_a_second_pass_begins_the_quarantine_file_anew(tmp_path):
 
 def test_frames_have_bad_rows_too(tmp_path):
     frame = pd.DataFrame({"a": [1, 2, 3], "b": [1.0, 2.5, 3.0]})
-    with pytest.raises(BadRowsError, match="row 2 of the data frame: column 'b': '2.5' is not an integer"):
+    with pytest.raises(BadRowsError, match=r"row 2 of the data frame: column 'b': '2.5' is not an integer"):
         read(frame, INTEGERS)
     assert read(frame, INTEGERS, max_bad_rows=1)["a"].to_pylist() == [1, 3]
 
 
-@given(st.lists(st.sampled_from(["1", "-7", " 5", "5 ", "+5", "1.5", "abc", "0x10", "9" * 19, "007"]), min_size=1))
+@given(
+    st.lists(
+        st.sampled_from(["1", "-7", " 5", "5 ", "+5", "1.5", "abc", "0x10", "9" * 19, "007"]), min_size=1
+    )
+)
 @settings(deadline=None)
 def test_integers_are_read_or_refused_never_changed(tmp_path_factory, fields):
     path = tmp_path_factory.mktemp("t") / "t.csv"
@@ -314,7 +332,9 @@ except ValueError as e:
 @pytest.mark.parametrize("what", ["t.csv", "t.csv.gz", "t.parquet", "spool"])
 def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, what):
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK), what, str(tmp_path)], capture_output=True, text=True
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), what, str(tmp_path)],
+        capture_output=True,
+        text=True,
     )
     expected = StoreError if what == "spool" else WriteError
     assert done.stdout.startswith(expected.__name__), done.stdout + done.stderr
@@ -341,7 +361,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def test_memory_does_not_grow_with_the_table(tmp_path):
     rng = np.random.default_rng(0)
-    columns = {"x": rng.normal(size=100_000), "n": rng.integers(0, 10**9, 100_000), "k": rng.integers(0, 9, 100_000)}
+    columns = {
+        "x": rng.normal(size=100_000),
+        "n": rng.integers(0, 10**9, 100_000),
+        "k": rng.integers(0, 9, 100_000),
+    }
     kib = []
     for copies in (4, 20):
         with write_table(tmp_path / f"{copies}.csv") as out:

@@ -1,7 +1,7 @@
 """Exact counts of distinct values over a stream of batches, given up beyond a cap.
 
-Enters the distinct values of each batch with their counts; leaves those of the whole stream. Batches are pooled
-and merged seldom, so that a merge costs little per row.
+Enters the distinct values of each batch with their counts; leaves those of the whole stream. Batches are
+pooled and merged seldom, so that a merge costs little per row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MOST_BYTES = 64 << 20
-"""Distinct texts are also given up beyond this many bytes: a column of essays needs no more memory than that."""
+"""Distinct texts are also given up beyond this many bytes, so that a column of essays stays small."""
 _POOL = 4  # times the cap: how many values are pooled before they are merged
 _SMALL_RANGE = 1 << 16
 
@@ -109,7 +109,7 @@ def word_counts(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _small_range_counts(x: np.ndarray, low: Any, high: Any) -> tuple[Any, Any]:
-    """Distinct integers and counts, three times cheaper than by hashing; (None, None) if they are spread out."""
+    """Distinct integers and counts, three times cheaper than by hashing; (None, None) if spread out."""
     if x.dtype.kind not in "iu" or int(high) - int(low) >= min(_SMALL_RANGE, 4 * len(x)):
         return None, None
     counts = np.bincount((x - low).astype(np.int64, copy=False))

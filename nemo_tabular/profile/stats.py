@@ -194,7 +194,7 @@ def _merge_counts(into: dict[Any, int], values: list[Any], counts: list[int]) ->
 
 
 def least_decimals(x: np.ndarray, at_least: int | None) -> int | None:
-    """Least d >= at_least, d <= 12, such that every finite x is round(x * 10**d) / 10**d in its own precision."""
+    """Least d >= at_least, d <= 12, with every finite x == round(x * 10**d) / 10**d in its own precision."""
     d = at_least
     while d is not None:
         # a short look first: most columns that fail do so in the first few values

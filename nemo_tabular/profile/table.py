@@ -33,7 +33,7 @@ class ColumnProfile:
     """Least finite value as a Python number, date, time or datetime; None for text or if there is none."""
     maximum: Any
     decimals: int | None
-    """Least d <= 12 with every finite value exactly round(x * 10**d) / 10**d, below 2**53 steps; 0 for integers."""
+    """Least d <= 12 with every finite x == round(x * 10**d) / 10**d, below 2**53 steps; 0 for integers."""
     distinct: Mapping[Any, int] | None
     """Exact count of each finite value, or None when there are more than the cap."""
     sample: pa.Array
@@ -103,5 +103,5 @@ def _column(name: str, s: ColumnStats, rows: int, sample: pa.Array) -> ColumnPro
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    """One contiguous array (combine_chunks gives a ChunkedArray when text exceeds 2 GB: it never does here)."""
+    """One contiguous array."""
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

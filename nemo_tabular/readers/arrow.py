@@ -157,12 +157,13 @@ def _as_table(source: Any) -> tuple[pa.Table, str]:
         frame = source.collect() if hasattr(source, "collect") else source
         return frame.to_arrow(), "the data frame"
     raise TabularError(
-        f"cannot read a table from {type(source).__name__}; give a path, a pandas or polars frame, or an Arrow table"
+        f"cannot read a table from {type(source).__name__}; give a path, a pandas or polars frame, or an "
+        "Arrow table"
     )
 
 
 def _from_pandas(frame: Any) -> pa.Table:
-    """Each column by itself, so that an error names it. NaN, None, NaT and pd.NA are missing, as pandas means them."""
+    """Each column by itself, so that an error names it. NaN, None, NaT, pd.NA are missing."""
     names = [str(name) for name in frame.columns]
     refuse_duplicates(names, "the data frame")
     arrays = []
@@ -192,7 +193,8 @@ def _mixed(values: Any, name: str, error: Exception) -> SchemaError:
             first = first or type(value)
             if type(value) is not first:
                 return SchemaError(
-                    f"column {name!r} of the data frame holds values of several types: row {row:,} is {shown(value)} "
+                    f"column {name!r} of the data frame holds values of several types: row {row:,} is "
+                    f"{shown(value)} "
                     f"({type(value).__name__}), the rows before are {first.__name__}; "
                     f"convert it, for example df[{name!r}] = df[{name!r}].astype(str)"
                 )

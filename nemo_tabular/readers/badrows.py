@@ -1,6 +1,6 @@
 """The rows that could not be read: counted, written to a quarantine file, and refused beyond a limit.
 
-Enters (row number, reason, raw text); leaves a CSV of them, or a BadRowsError that names the first one too many.
+Enters (row number, reason, raw text); leaves a CSV of them, or a BadRowsError that names the first too many.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class BadRows:
                 before_raising()
             reason = rows[-1].reason
             raise BadRowsError(
-                f"row {rows[-1].number:,} of {self.source}: {reason}{'' if reason.endswith('?') else '.'}{where} "
+                f"row {rows[-1].number:,} of {self.source}: "
+                f"{reason}{'' if reason.endswith('?') else '.'}{where} "
                 f"Allow more than {self.limit:,} bad rows with --max-bad-rows (max_bad_rows=)"
             )
 

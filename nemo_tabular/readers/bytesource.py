@@ -1,6 +1,6 @@
 """The bytes of a text file: decompressed, decoded from any declared encoding to UTF-8, its quotes counted.
 
-Enters a path and an encoding; leaves a file object for the CSV parser, or an error that says what the bytes are.
+Enters a path and an encoding; leaves a file object for the parser, or an error that says what the bytes are.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def _parsed(values: pa.Array, column: Column, most: int) -> tuple[pa.Array, dict
 
 
 def _missing_to_null(texts: pa.Array, column: Column) -> pa.Array:
-    """Nulls where the text says missing. An empty text in quotes is a value of string columns, missing in others."""
+    """Nulls where the text says missing; "" in quotes is a value of string columns, missing in others."""
     is_string = pa.types.is_string(column.arrow)
     marks = [m for m in column.missing_values if m or not is_string]
     if "" not in column.missing_values and texts.null_count:

@@ -185,7 +185,8 @@ class CsvTable:
             except csv.Error as e:
                 if "end of data" in str(e) or "field limit" in str(e):
                     raise CsvError(
-                        f"row {row + 1:,} of {self.source} (line {line + 1:,}): a quote is opened and never closed; "
+                        f"row {row + 1:,} of {self.source} (line {line + 1:,}): a quote is opened and "
+                        "never closed; "
                         "close it, or double the quotes inside of quoted text"
                     ) from None
 
@@ -212,7 +213,7 @@ class RowNumbers:
         return "skip"
 
     def take_bad(self, last: int | None) -> list[BadRow]:
-        """The refused rows up to number `last` (None: all) not yet taken; the parser reads ahead of the batches."""
+        """The refused rows up to number `last` (None: all) not yet taken; the parser reads ahead."""
         bad = [r for r in self.bad if last is None or r.number <= last]
         self.bad = self.bad[len(bad) :]
         return bad
@@ -242,7 +243,7 @@ def _lines(stream: ByteSource) -> Iterator[str]:
 
 
 def guess_delimiter(head: str) -> str:
-    """The delimiter that splits the first lines into the same number (over one) of fields; a comma if none does."""
+    """The delimiter that splits the first lines into the same number of fields; a comma if none does."""
     lines = head.splitlines()[:20]
     lines = lines[:-1] if len(lines) > 1 and len(head) > HEAD_BYTES // 2 else lines
     best, most = ",", 1
@@ -255,7 +256,7 @@ def guess_delimiter(head: str) -> str:
 
 
 def quarantine_path(path: Path, given: str | Path | None) -> Path:
-    """Where bad rows go: as given, or `cards.quarantine.csv` beside `cards.csv` (else in the current folder)."""
+    """Where bad rows go: as given, or NAME.quarantine.csv beside the file (else in the current folder)."""
     import os
 
     if given is not None:

@@ -1,7 +1,7 @@
 """Typed columns as lines of CSV, whole batches at a time.
 
-Enters a record batch and, if there is one, the schema that says how the original wrote its values; leaves bytes
-that our own reader reads back to the same values.
+Enters a record batch and, if there is one, the schema that says how the original wrote its values; leaves
+bytes that our own reader reads back to the same values.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _coarsest(values: pa.Array) -> pa.Array:
 
 
 def _quoted(texts: pa.Array, delimiter: str) -> pa.Array:
-    """Quotes (and doubles the quotes in) the texts that need it: specials, blanks at the ends, the empty text."""
+    """Puts quotes around the texts that need it: with specials or blanks at the ends, or empty."""
     special = "|".join(('["\r\n]', "\\" + delimiter, "^[ \t]", "[ \t]$", "^$"))
     needed = pc.fill_null(pc.match_substring_regex(texts, special), False)
     if not pc.any(needed).as_py():

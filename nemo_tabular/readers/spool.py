@@ -1,7 +1,7 @@
 """Typed record batches kept for a second reading, so that a CSV is parsed once though it is needed twice.
 
-Enters record batches; leaves the same batches as often as wanted: from memory while they are few, else from an
-Arrow stream in a temporary file.
+Enters record batches; leaves the same batches as often as wanted: from memory while they are few, else
+from an Arrow stream in a temporary file.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class Spool:
             where = self._path
             self._discard()
             raise StoreError(
-                f"cannot write the spool {where} after {self.rows:,} rows: {e}; free space there, or set TMPDIR to a "
+                f"cannot write the spool {where} after {self.rows:,} rows: {e}; free space there, or set "
+                "TMPDIR to a "
                 "folder on a larger disk"
             ) from None
 

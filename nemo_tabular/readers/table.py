@@ -95,7 +95,8 @@ class ManyTables:
             if table.column_names != self.column_names:
                 odd = sorted(set(table.column_names) ^ set(self.column_names)) or table.column_names
                 raise SchemaError(
-                    f"{table.source} has other columns than {tables[0].source} (or another order): {odd[:5]}; "
+                    f"{table.source} has other columns than {tables[0].source} (or another order): "
+                    f"{odd[:5]}; "
                     "read files with the same columns"
                 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,9 +39,9 @@ class TableWriter(Protocol):
 def write_table(path: str | Path, schema: Schema | None = None) -> Iterator[TableWriter]:
     """Open a table for writing: `with write_table("out.csv.gz") as out: out.write(table)`.
 
-    .csv, .tsv (also .gz, .zst) or .parquet. The file appears under its name when it is whole, and replaces what was
-    there; on an error nothing is left. With a `schema`, a CSV writes dates, booleans, numbers and missing values
-    as the original did. WriteError when the disk is full or the folder cannot be written.
+    .csv, .tsv (also .gz, .zst) or .parquet. The file appears under its name when it is whole, and replaces
+    what was there; on an error nothing is left. With a `schema`, a CSV writes dates, booleans, numbers and
+    missing values as the original did. WriteError when the disk is full or the folder cannot be written.
     """
     path = Path(path)
     kind = _suffixes(path)
@@ -135,10 +135,8 @@ class _ParquetWriter:
 
 
 def _close_quietly(stream: Any) -> None:
-    try:
+    with suppress(OSError):  # the error in hand is the one to show
         stream.close()
-    except OSError:
-        pass  # the error in hand is the one to show
 
 
 def _same_columns(expected: list[str], found: list[str]) -> None:

@@ -238,7 +238,8 @@ def _read_bytes(path: Path) -> bytes:
 def _check_member(where: str, what: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise SchemaError(
-            f"{where}: {what} {value!r} is not known{nearest(str(value), known)}; it is one of {', '.join(known)}"
+            f"{where}: {what} {value!r} is not known{nearest(str(value), known)}; it is one of "
+            f"{', '.join(known)}"
         )
 
 

@@ -39,7 +39,7 @@ _CENTURY_TURN = 69  # strptime's rule: 69..99 are 19xx, 00..68 are 20xx
 
 @lru_cache(maxsize=256)
 def pattern_of(format: str) -> str:
-    """The RE2 pattern of a strptime format, one named group a directive; SchemaError on what is not supported."""
+    """The RE2 pattern of a strptime format, one named group a directive; SchemaError if not supported."""
     out, seen = "^", set()
     for literal, letter in re.findall(r"([^%]+)|%(.?)", format):
         if literal:
@@ -54,7 +54,7 @@ def pattern_of(format: str) -> str:
 
 
 def kind_of(format: str) -> str:
-    """date, time or timestamp: what a format can express. SchemaError if it names neither a year nor an hour."""
+    """date, time or timestamp: what a format expresses. SchemaError without a year and without an hour."""
     has = set(re.findall(r"\(\?P<(.)>", pattern_of(format)))
     day, clock = bool(has & {"Y", "y"}), bool(has & {"H", "I"})
     if not day and not clock:
@@ -63,7 +63,7 @@ def kind_of(format: str) -> str:
 
 
 def instants(texts: pa.Array, format: str) -> tuple[np.ndarray, np.ndarray]:
-    """(int64 microseconds since 1970, bool mask of the texts that fit), both of shape (texts,). No nulls allowed in."""
+    """(int64 microseconds since 1970, mask of the texts that fit), both of shape (texts,). No nulls in."""
     found = pc.extract_regex(texts, pattern_of(format))
     ok = np.asarray(pc.is_valid(found).to_numpy(zero_copy_only=False))
     part = _numbers(found)

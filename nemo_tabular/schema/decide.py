@@ -1,6 +1,6 @@
 """From the evidence on one column to its Column: which reading wins, which codec, and why.
 
-Enters the evidence on texts or the figures of a typed column; leaves a Column, or a SchemaError with the way out.
+Enters the evidence on texts or the figures of a typed column; leaves a Column, or a SchemaError.
 """
 
 from __future__ import annotations
@@ -37,17 +37,21 @@ FEW_CODES = 1_024
 LATE_SHARE = 0.01  # a column of numbers in which at most this share is not a number is a broken column
 WIDE = 2**62  # the digits codec counts grid points in an int64
 CODEC_OF = {
-    "category": "category", "boolean": "category", "integer": "digits", "decimal": "digits", "float": "digits",
-    "date": "calendar", "time": "calendar", "timestamp": "calendar", "code": "text", "text": "text",
-}  # fmt: skip
+    **dict.fromkeys(("category", "boolean"), "category"),
+    **dict.fromkeys(("integer", "decimal", "float"), "digits"),
+    **dict.fromkeys(("date", "time", "timestamp"), "calendar"),
+    **dict.fromkeys(("code", "text"), "text"),
+}
 _TEXT_HINTS = ("kind", "type", "format", "decimal", "thousands", "prefix", "suffix")
-_NOUN = {"integer": "integers", "decimal": "decimals", "float": "floats", "boolean": "booleans", "date": "dates",
-         "time": "times", "timestamp": "timestamps"}  # fmt: skip
+_NOUN = {k: k + "s" for k in ("integer", "decimal", "float", "boolean", "date", "time", "timestamp")}
 
 
 def decide_text(e: TextEvidence, hint: Mapping[str, Any], max_categories: int, *, guess: bool) -> Column:
-    """The Column for texts. Without `guess` (strings of a typed source) only dates and times are read out of them:
-    a frame that came from a CSV has its dates as strings, but whoever kept 00501 as a string meant it."""
+    """The Column for texts.
+
+    Without `guess` (strings of a typed source) only dates and times are read out of them: a frame that came
+    from a CSV has its dates as strings, but whoever kept 00501 as a string meant it.
+    """
     readings = e.readings()
     if e.rows == e.empty:
         why = f"all {e.rows:,} values are missing: a category with no value but missing"
@@ -93,7 +97,7 @@ def decide_typed(name: str, stats: ColumnStats, rows: int) -> Column:
 
 
 def _winner(e: TextEvidence, readings: Sequence[Reading]) -> Reading | None:
-    """The plainest reading that every text fits; None for plain text; SchemaError where two fit or one nearly does."""
+    """The plainest reading that every text fits; None for text; SchemaError if two fit or one nearly."""
     whole = [r for r in readings if not r.odd_rows]
     plain = [r for r in whole if not isinstance(r, MarkedReading | FormatReading)]
     if plain:
@@ -120,7 +124,8 @@ def _number_marks(e: TextEvidence, fitting: list[MarkedReading]) -> Reading:
     if len(fitting) > 1 and (fitting[0].low, fitting[0].high) != (fitting[-1].low, fitting[-1].high):
         example = next((w for w in e.examples(1000) if "," in w or "." in w), "1,234")
         raise SchemaError(
-            f"column {e.name!r}: {example!r} may be a decimal comma or a mark of thousands, and no value decides; "
+            f"column {e.name!r}: {example!r} may be a decimal comma or a mark of thousands, and no value "
+            "decides; "
             f'set decimal: "," or thousands: "," for this column'
         )
     return fitting[0]
@@ -136,8 +141,10 @@ def _date_format(e: TextEvidence, fitting: list[FormatReading]) -> Reading:
     if day_first and len(day_first) < len(numeric):
         month_first = next(r for r in numeric if r not in day_first)
         raise SchemaError(
-            f"column {e.name!r}: dates such as {e.examples(1)[0]!r} may be day/month or month/day, and no value in {e.rows:,} rows decides; "
-            f'set format: "{day_first[0].column.format}" or format: "{month_first.column.format}" for this column'
+            f"column {e.name!r}: dates such as {e.examples(1)[0]!r} may be day/month or month/day, and no "
+            f"value in {e.rows:,} rows decides; "
+            f'set format: "{day_first[0].column.format}" or '
+            f'format: "{month_first.column.format}" for this column'
         )
     return numeric[0]
 
@@ -147,8 +154,10 @@ def _refuse_late_change(e: TextEvidence, r: Reading) -> None:
     row = e.row_of(word)
     more = f" (and {r.odd_rows - 1:,} more)" if r.odd_rows > 1 else ""
     raise SchemaError(
-        f"column {e.name!r}: {r.fitting:,} of {r.fitting + r.odd_rows:,} values are {_NOUN[r.column.kind]}, but row {row:,} "
-        f"holds {_cut(word)!r}{more}; mend it, or set missing_values: ['', {_cut(word)!r}] if it means missing, "
+        f"column {e.name!r}: {r.fitting:,} of {r.fitting + r.odd_rows:,} values are "
+        f"{_NOUN[r.column.kind]}, but row {row:,} "
+        f"holds {_cut(word)!r}{more}; mend it, or set missing_values: ['', {_cut(word)!r}] if it means "
+        "missing, "
         f"kind: {r.column.kind} to treat such rows as bad, or kind: category to keep the texts"
     )
 
@@ -176,8 +185,9 @@ def _read(e: TextEvidence, r: Reading) -> Column:
     if k == 1:
         why = f"one value only, {r.low}: {say}"
     return Column(
-        e.name, kind, type_, codec, nullable=_has_missing(e, marks), why="; ".join([why, *notes]), missing_values=marks,
-        format=c.format, decimal=c.decimal, thousands=c.thousands, prefix=c.prefix, suffix=c.suffix,
+        e.name, kind, type_, codec, _has_missing(e, marks), why="; ".join([why, *notes]),
+        missing_values=marks, format=c.format, decimal=c.decimal, thousands=c.thousands,
+        prefix=c.prefix, suffix=c.suffix,
     )  # fmt: skip
 
 
@@ -210,8 +220,10 @@ def _timestamp_type(e: TextEvidence, r: Reading) -> tuple[str, str]:
     if len(r.offsets) > 1:
         one, two = sorted(r.offsets)[:2]
         raise SchemaError(
-            f"column {e.name!r}: timestamps of several time zones, {one or 'none'} and {two}; convert them to one, or set "
-            "type: timestamp[us, tz=UTC] (or a zone such as tz=Europe/Paris) to read each as the instant it names"
+            f"column {e.name!r}: timestamps of several time zones, {one or 'none'} and {two}; convert them "
+            "to one, or set "
+            "type: timestamp[us, tz=UTC] (or a zone such as tz=Europe/Paris) to read each as the instant "
+            "it names"
         )
     unit, zone = "ns" if r.fine else "us", next(iter(r.offsets), "")
     return (f"timestamp[{unit}, tz={zone}]", f"time zone {zone}") if zone else (f"timestamp[{unit}]", "")
@@ -276,21 +288,28 @@ def _string(
     is_id = e.share_distinct > (SURELY_ID_SHARE if short else ID_SHARE)
     if codec != "category" and is_id and e.rows > ID_ROWS:
         raise SchemaError(
-            f"column {e.name!r} looks like an id: {count} distinct texts in {e.rows:,} rows; leave it out with "
+            f"column {e.name!r} looks like an id: {count} distinct texts in {e.rows:,} rows; leave it out "
+            "with "
             f"drop: [{e.name}] (command line: --drop {e.name}), or keep it with codec: text, "
             "or raise max_categories and set codec: category"
         )
     if not many and (codec == "category" or e.share_distinct <= ID_SHARE or k <= SMALL_TABLE or not short):
         examples = ", ".join(repr(_cut(w, 20)) for w in e.examples(3))
-        say = f"one text only, {examples}" if k == 1 else f"{count} distinct texts such as {examples}: one token each"
+        say = (
+            f"one text only, {examples}"
+            if k == 1
+            else f"{count} distinct texts such as {examples}: one token each"
+        )
         why = say + _odd_note(e, readings)
         return Column(e.name, "category", "string", "category", nullable, why=why)
     if codec != "category" and short:
         why = f"{count} distinct texts of at most {e.max_bytes} bytes in {e.rows:,} rows: a token a byte"
         return Column(e.name, "text", "string", "text", nullable, why=why)
     raise SchemaError(
-        f"column {e.name!r} has {count} distinct texts of up to {e.max_bytes:,} bytes in {e.rows:,} rows, more than "
-        f"max_categories ({max_categories:,}); leave it out with drop: [{e.name}], set codec: text, or raise max_categories"
+        f"column {e.name!r} has {count} distinct texts of up to {e.max_bytes:,} bytes in {e.rows:,} rows, "
+        "more than "
+        f"max_categories ({max_categories:,}); leave it out with drop: [{e.name}], set codec: text, or "
+        "raise max_categories"
     )
 
 
@@ -324,8 +343,8 @@ def _kind_from(name: str, hint: Mapping[str, Any]) -> str:
     if "type" in hint:
         plain = str(hint["type"])
         known = {t: k for k, t in reversed(DEFAULT_TYPES.items())} | {"string": "text", "float": "float"}
-        stems = {"int": "integer", "uint": "integer", "timestamp": "timestamp", "date": "date", "time": "time",
-                 "decimal": "decimal"}  # fmt: skip
+        stems = {"uint": "integer", "int": "integer", "decimal": "decimal"}
+        stems |= {"timestamp": "timestamp", "date": "date", "time": "time"}
         return known.get(plain) or next((k for s, k in stems.items() if plain.startswith(s)), "text")
     return "text" if hint.get("codec") == "text" else "float"
 

@@ -1,7 +1,7 @@
 """What the texts of a column can be read as, gathered from the whole table batch by batch.
 
-Enters batches of text; leaves the distinct texts while they are few, and the readings that fit (integer, float,
-date, ...), each with the few texts that did not fit it.
+Enters batches of text; leaves the distinct texts while they are few, and the readings that fit (integer,
+float, date, ...), each with the few texts that did not fit it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TextEvidence:
         self._readings: list[Reading] | None = None
 
     def update(self, values: pa.Array) -> None:
-        """Take in a batch of one column: strings or dictionary<int32, string>, null where the field is empty."""
+        """Take in a batch of one column: strings or dictionary<int32, string>, null where empty."""
         self.rows += len(values)
         self.empty += values.null_count
         if self._frozen is None:
@@ -127,7 +127,7 @@ class TextEvidence:
 
 
 def _look_in_turn(numbers: list[NumberReading], words: pa.Array, counts: np.ndarray) -> None:
-    """Let only the plainest number reading look while everything fits it: what it fits, the later ones fit too."""
+    """Only the plainest number reading looks while everything fits it: what it fits, the later ones fit."""
     leader = next((r for r in numbers if not r.odd), None)
     if leader is None:
         for reading in numbers:

@@ -37,10 +37,10 @@ def infer_schema(
 ) -> Schema:
     """The schema of a whole table, in one pass with memory that does not grow with its rows.
 
-    `drop`: columns to leave out. `overrides`: keys of Column per column name, taken as given and used as hints
-    for the rest (`{"day": {"format": "%d/%m/%Y"}}`, `{"name": {"codec": "text"}}`). A text column with more than
-    `max_categories` distinct values is not a category. SchemaError where no sensible reading exists, saying
-    which column, what was seen and what to set.
+    `drop`: columns to leave out. `overrides`: keys of Column per column name, taken as given and used as
+    hints for the rest (`{"day": {"format": "%d/%m/%Y"}}`, `{"name": {"codec": "text"}}`). A text column with
+    more than `max_categories` distinct values is not a category. SchemaError where no sensible reading
+    exists, saying which column, what was seen and what to set.
     """
     hints = {name: dict(given) for name, given in (overrides or {}).items()}
     _check_names(table, drop=drop, overrides=list(hints), group_by=group_by, order_by=order_by)

@@ -155,7 +155,7 @@ class BigIntegerReading(IntegerReading):
 
 
 class FloatReading(NumberReading):
-    """Numbers with a point or an exponent. A plus sign before bare digits is a code (a telephone), not a number."""
+    """Numbers with a point or an exponent. A plus sign before bare digits makes a code (a telephone)."""
 
     shape = r"^\s*[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?i:inf|infinity|nan))\s*$"
 
@@ -433,7 +433,7 @@ for _format in _FORMATS:
 
 
 def _formats(words: pa.Array) -> list[str]:
-    """The formats that more than half of the texts fit; few texts are looked at, and formats of their shape only."""
+    """The formats that more than half of the texts fit, by a look at few texts and formats of their shape."""
     few = pc.utf8_trim_whitespace(words.slice(0, _FEW))
     shapes = dict.fromkeys(_shape(w) for w in few.to_pylist() if any(c.isdigit() for c in w))
     candidates = [f for shape in shapes for f in _BY_SHAPE.get(shape, [])]

@@ -54,7 +54,7 @@ def parser_of(column: Column) -> Parse:
 
 
 def bad_positions(texts: pa.Array, parse: Parse, most: int) -> list[int]:
-    """Positions of the texts that `parse` refuses, in order, found by bisection; stops after `most` of them."""
+    """Positions of the texts that `parse` refuses, in order, by bisection; stops after `most` of them."""
     found: list[int] = []
     stack = [(0, len(texts))]
     while stack and len(found) < most:

@@ -47,7 +47,7 @@ def arrow_type(text: str, where: str) -> pa.DataType:
 
 
 def plain_type(found: pa.DataType, where: str) -> pa.DataType:
-    """The type under which a typed source's column is kept: dictionaries and large or view strings become string.
+    """The type under which a typed source's column is kept: dictionaries and all strings become string.
 
     Raises SchemaError for what no codec can hold (lists, structs, binary, durations).
     """
