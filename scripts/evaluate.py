@@ -1,4 +1,4 @@
-"""Real rows, unseen real rows and synthetic rows come in; scores are printed. As `nemo-tabular evaluate` does.
+"""Real, unseen real and synthetic rows come in; their scores are printed. As `nemo-tabular evaluate` does.
 
 python scripts/evaluate.py adult_train.csv adult_test.csv synthetic.csv
 """
