@@ -14,18 +14,10 @@ from nemo_tabular.errors import SchemaError
 from nemo_tabular.profile import ColumnStats
 from nemo_tabular.schema.column import DEFAULT_TYPES, Column
 from nemo_tabular.schema.dateformats import kind_of
+from nemo_tabular.schema.dates import FormatReading, IsoReading, first_day_first
 from nemo_tabular.schema.evidence import TextEvidence
-from nemo_tabular.schema.readings import (
-    BigIntegerReading,
-    BooleanReading,
-    FloatReading,
-    FormatReading,
-    IntegerReading,
-    IsoReading,
-    MarkedReading,
-    Reading,
-    first_day_first,
-)
+from nemo_tabular.schema.numbers import BigIntegerReading, FloatReading, IntegerReading, MarkedReading
+from nemo_tabular.schema.reading import BooleanReading, Reading
 
 FEW_VALUES = 256  # numbers with no more distinct values than this get one token each
 SMALL_TABLE = 50  # below it, "half of the rows" says nothing

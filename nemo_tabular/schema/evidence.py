@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 
 from nemo_tabular.profile import WordCounter, word_counts
 from nemo_tabular.schema.dateformats import instants
-from nemo_tabular.schema.readings import NumberReading, Reading, readings_of
+from nemo_tabular.schema.numbers import NumberReading
+from nemo_tabular.schema.reading import Reading
+from nemo_tabular.schema.readings import readings_of
 
 MISSING_WORDS = (
     *("NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "NaT"),
