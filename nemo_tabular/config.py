@@ -133,7 +133,7 @@ class TrainerConfig(Section):
     """At most so many documents in one validation."""
     patience: int = Field(3, ge=1)
     """Stop after so many validations without a new best."""
-    final_fit: bool = True
+    final_fit: bool = False
     """After the number of steps is known, train once more on all rows, validation included, for exactly that long."""
     save_every_n_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints; None: at every validation."""

@@ -43,6 +43,14 @@ def _matmul_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return torch.bmm(weights, v).view(rows, heads, length, size)
 
 
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal attention by the kernel that is fastest at this length; q and the result are (B, N, T, D)."""
+    grouped = k.shape[1] != q.shape[1]
+    if q.shape[2] > SDPA_ABOVE or q.is_cuda or grouped:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+    return _matmul_attention(q, k, v, scale)
+
+
 class CoreAttention(MegatronModule):
     """Causal self-attention for Megatron's layer spec. Dropout of attention weights is not offered."""
 
@@ -72,11 +80,5 @@ class CoreAttention(MegatronModule):
         packed_seq_params: object = None,
     ) -> Tensor:
         length, rows, heads, size = query.shape
-        q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-        if length > SDPA_ABOVE or query.is_cuda or key.shape[2] != heads:
-            context = functional.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=self.scale, enable_gqa=key.shape[2] != heads
-            )
-        else:
-            context = _matmul_attention(q, k, v, self.scale)
+        context = causal_attention(*(x.permute(1, 2, 0, 3) for x in (query, key, value)), self.scale)
         return context.permute(2, 0, 1, 3).reshape(length, rows, heads * size)

@@ -14,6 +14,7 @@ On a machine with CUDA nothing is installed and Megatron runs as it is.
 
 import ast
 import contextlib
+import ctypes
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -24,6 +25,9 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
+
+
+KEEP_BYTES = 256 << 20
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:
@@ -183,6 +187,19 @@ _AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
 }
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed instead of returning it to the system at once.
+
+    A step frees and asks again for the same few megabytes; by default each time costs a system call and the page faults
+    of fresh memory, a tenth of a step on small models. Does nothing on other C libraries.
+    """
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(m_mmap_threshold, KEEP_BYTES)
+        mallopt(m_trim_threshold, KEEP_BYTES)
+
+
 def install() -> bool:
     """Install the hook where there is no CUDA. True if it acted; idempotent.
 
@@ -195,4 +212,5 @@ def install() -> bool:
             "import nemo_tabular.engine before megatron.core: on a CPU its import must be prepared"
         )
     sys.meta_path.insert(0, _Finder())
+    keep_freed_memory()
     return True

@@ -22,7 +22,7 @@ from ..batches import DocumentBatch
 from ..config import ModelConfig
 from ..engine import block as engine_block
 from ..engine.launch import ProcessGroupCollection
-from .head import SlotLoss, slot_nll
+from .head import SlotLoss, slot_log_probs, slot_nll
 
 EMBEDDING_STD = 0.1
 POSITION_STD = 0.02
@@ -70,6 +70,19 @@ class TabularGPT(torch.nn.Module):
         targets, scored, hidden = self._predictions(batch)
         losses = slot_nll(self.embedding, self.bias, self.offsets, targets, *hidden)
         return losses if scored is None else [a * b for a, b in zip(losses, scored, strict=True)]
+
+    @torch.no_grad()
+    def expected_counts(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor]:
+        """How often each code is predicted and how often it occurs in the batch: two float64 (V,)."""
+        targets, scored, hidden = self._predictions(batch)
+        predicted, found = [], []
+        for s, (y_NH, target_N) in enumerate(zip(hidden, targets, strict=True)):
+            block = slice(self.offsets[s], self.offsets[s + 1])
+            p_NC = slot_log_probs(y_NH, self.embedding[block], self.bias[block]).exp_().double()
+            weight_N = p_NC.new_ones(len(p_NC)) if scored is None else scored[s].double()
+            predicted.append(weight_N @ p_NC)
+            found.append(torch.bincount(target_N, weights=weight_N, minlength=self.sizes[s]))
+        return torch.cat(predicted), torch.cat(found)
 
     def _predictions(
         self, batch: Tensor | DocumentBatch

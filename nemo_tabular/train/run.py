@@ -24,6 +24,7 @@ from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
 from ..models.saved import SavedModel
 from ..store import TokenStore
+from .calibrate import calibrate
 from .checkpoints import Checkpoints, Snapshot, TrainState
 from .logs import RunLog
 from .loop import Loop
@@ -200,14 +201,14 @@ class _Run:
             loop = self._loop("train", state, resumed, self._validation())
             if not loop.run():
                 return TrainResult(None, False, state.step, state.best_nll)
-            weights, resumed = loop.result(), None
+            weights, resumed = self._calibrated(loop), None
             if self.config.trainer.final_fit and loop.validation:
                 state = replace(state, phase="final", step=0, steps=state.best_step)
         if state.phase == "final":
             loop = self._loop("all", state, resumed, None)
             if not loop.run():
                 return TrainResult(None, False, state.step, state.best_nll)
-            weights = loop.result()
+            weights = self._calibrated(loop)
         return self._finish(weights, state)
 
     def _loop(
@@ -236,6 +237,15 @@ class _Run:
             device=self.device,
             started=self.started,
         )
+
+    def _calibrated(self, loop: Loop) -> dict[str, Tensor]:
+        """The phase's weights with the head's bias made to fit the marginals; a final fit to come makes it needless."""
+        weights = loop.result()
+        if loop.validation and self.config.trainer.final_fit:
+            return weights
+        loop.model.load_state_dict(weights, strict=False)
+        batches = loop.batches if self.histories else self._batches("all")
+        return weights | {"bias": calibrate(loop.model, batches, self.device)}
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
         info = {
