@@ -64,7 +64,8 @@ td.means{color:var(--soft);padding-top:2px;white-space:normal}tr.area td{backgro
 td.wide{width:60%}td.away{background:#fbe3d2;font-weight:600}td.cell{white-space:nowrap}
 .bar{display:inline-block;height:10px;background:#D55E00;border-radius:2px;vertical-align:0}
 ul{padding-left:1.2em}li{margin:.25em 0;overflow-wrap:anywhere}
-@media(max-width:520px){main{padding:14px 12px 40px}h1{font-size:1.35rem}th,td{padding:6px 8px}}
+@media(max-width:520px){main{padding:14px 12px 40px}h1{font-size:1.35rem}
+th,td{padding:6px 8px}.i{display:none}}
 @media print{body{background:#fff}.panels,.cards{break-inside:avoid}}
 """
 
@@ -243,7 +244,7 @@ def _scores(report: Report) -> str:
             rows.append(f"<tr class=area><td colspan=5>{escape(area)}</td></tr>")
         rows.append(_score_row(name, measured))
     names = ("synthetic", "95 % interval", "real rows", "floor")
-    head = [("score", ""), *((name, "n") for name in names)]
+    head = [("score", ""), *((name, "n i" if "interval" in name else "n") for name in names)]
     return (
         "<h2>All scores</h2><p class=soft>Real rows: what real rows in place of synthetic ones get. Floor: "
         "independently drawn columns, for privacy the training table itself. A score is worth as much as it "
@@ -258,7 +259,8 @@ def _score_row(name: str, measured: Measured) -> str:
     if not measured.valid(name):
         means = "<b>Not valid here: its control passed.</b> " + means
     figures = (_short(f.value), interval, _short(measured.ceiling), _short(measured.floor))
-    cells = "".join(f"<td class=n>{c}</td>" for c in figures)
+    kinds = ("n", "n i", "n", "n")
+    cells = "".join(f'<td class="{k}">{c}</td>' for k, c in zip(kinds, figures, strict=True))
     figures_row = f"<tr class=figures><td>{escape(d.title)}</td>{cells}</tr>"
     return figures_row + f"<tr><td class=means colspan=5>{means}</td></tr>"
 

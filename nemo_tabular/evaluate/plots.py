@@ -30,7 +30,7 @@ from nemo_tabular.evaluate.tables import ColumnView
 if TYPE_CHECKING:
     from nemo_tabular.evaluate.report import Report
 
-ACROSS, HEADER = 4, 1.15
+ACROSS, HEADER = 4, 1.35
 
 
 def draw_report(
@@ -98,7 +98,7 @@ def _draw_header(canvas: Canvas, report: Report, title: str, shown: int) -> None
         key.text(left + 0.36, 0.145, name, size=10.5, va="center")
     if "shapes" in report.details:
         key_words = "beside each name: similarity of the distributions, 1 = the same; a / b: real / synthetic"
-        canvas.text(PAGE - MARGIN, 0.7, key_words, size=8.5, color=FAINT, ha="right")
+        canvas.text(MARGIN, 0.92, key_words, size=8.5, color=FAINT)
 
 
 def _headline(report: Report) -> list[str]:

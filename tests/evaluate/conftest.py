@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nemo_tabular.evaluate import Report, evaluate
+
 
 def mixed_table(rows: int, seed: int) -> pd.DataFrame:
     """Rows of one fixed distribution in which the columns depend on each other."""
@@ -31,3 +33,9 @@ def test() -> pd.DataFrame:
 def synthetic() -> pd.DataFrame:
     """New rows of the same distribution: what a perfect model would make."""
     return mixed_table(1500, 3)
+
+
+@pytest.fixture(scope="session")
+def report(train, test, synthetic) -> Report:
+    """Everything measured once, of fresh rows."""
+    return evaluate(train, test, synthetic, target="rich")
