@@ -16,6 +16,7 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.transformer_block import TransformerBlock, TransformerBlockSubmodules
 
 from .attention import CoreAttention
+from .linear import ColumnLinear, RowLinear
 from .norm import Norm
 
 
@@ -75,7 +76,10 @@ def transformer_config(model: ModelConfig, precision: str) -> TransformerConfig:
 def transformer_block(config: TransformerConfig, groups: ProcessGroupCollection) -> TransformerBlock:
     """The stack of this rank's layers with the final norm, on our attention and norm."""
     layer = get_gpt_layer_local_spec(normalization=config.normalization)
-    layer.submodules.self_attention.submodules.core_attention = CoreAttention
+    attention, mlp = layer.submodules.self_attention.submodules, layer.submodules.mlp.submodules
+    attention.core_attention = CoreAttention
+    attention.linear_qkv, mlp.linear_fc1 = ColumnLinear, ColumnLinear
+    attention.linear_proj, mlp.linear_fc2 = RowLinear, RowLinear
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = Norm
     spec = TransformerBlockSubmodules(layer_specs=[layer] * config.num_layers, layer_norm=Norm)
     return TransformerBlock(config, spec, pg_collection=groups)

@@ -148,9 +148,7 @@ def _main_weights(optimizer: Any) -> list[Tensor]:
 
 
 def _one_rank(model: list[Any], *_args: Any, **_kwargs: Any) -> None:
-    """What is left of Megatron's finalisation where there is nobody to exchange gradients with."""
-    for chunk in model:
-        chunk.finish_grad_sync()
+    """Nothing is left of Megatron's finalisation where there is nobody to exchange gradients with."""
 
 
 def _forward_step(batches: Iterator[Any], model: torch.nn.Module) -> tuple[Tensor, Callable[..., Any]]:
