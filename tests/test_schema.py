@@ -175,6 +175,7 @@ def test_readings_change_after_distinct_texts_overflow(tmp_path):
     assert column_of(tmp_path, [*integers, "0.5"]).kind == "decimal"
     assert column_of(tmp_path, [*integers, "99999999999999999999"]).kind == "code"
     assert column_of(tmp_path, [*integers, "007"]).kind == "code"
+    assert column_of(tmp_path, ["007", *integers, "0.5"]).kind == "code"
     low = column_of(tmp_path, [*integers, "-12.75"])
     assert "between -12.75 and 69999" in low.why
 

@@ -120,8 +120,8 @@ def _coarsest(values: pa.Array) -> pa.Array:
 
 
 def _quoted(texts: pa.Array, delimiter: str) -> pa.Array:
-    """Puts quotes around the texts that need it: with specials or blanks at the ends, or empty."""
-    special = "|".join(('["\r\n]', "\\" + delimiter, "^[ \t]", "[ \t]$", "^$"))
+    """Puts quotes around the texts that need it: with specials, or empty."""
+    special = "|".join(('["\r\n]', "\\" + delimiter, "^$"))
     needed = pc.fill_null(pc.match_substring_regex(texts, special), False)
     if not pc.any(needed).as_py():
         return texts

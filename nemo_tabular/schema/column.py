@@ -195,7 +195,7 @@ class Schema:
 
         plain = self.to_dict()
         plain = {k: v for k, v in plain.items() if k == "columns" or v}
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)
+        text = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=1000)
         try:
             Path(path).write_text(HEADING + text.replace("\n- name:", "\n\n- name:"), encoding="utf-8")
         except OSError as e:
@@ -226,6 +226,21 @@ def refuse_duplicates(names: Iterable[str], where: str) -> None:
                 f"{where} has two columns called {name!r} (columns {seen[name]} and {i}); rename one"
             )
         seen[name] = i
+
+
+def _dumper() -> type:
+    """YAML's safe dumper, which writes texts with an apostrophe in double quotes instead of doubling it."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        style = '"' if "'" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -118,7 +118,7 @@ def _number_marks(e: TextEvidence, fitting: list[MarkedReading]) -> Reading:
         raise SchemaError(
             f"column {e.name!r}: {example!r} may be a decimal comma or a mark of thousands, and no value "
             "decides; "
-            f'set decimal: "," or thousands: "," for this column'
+            f'set decimal: "," or thousands: "," for this column (command line: --set {e.name}.decimal=,)'
         )
     return fitting[0]
 
@@ -136,7 +136,7 @@ def _date_format(e: TextEvidence, fitting: list[FormatReading]) -> Reading:
             f"column {e.name!r}: dates such as {e.examples(1)[0]!r} may be day/month or month/day, and no "
             f"value in {e.rows:,} rows decides; "
             f'set format: "{day_first[0].column.format}" or '
-            f'format: "{month_first.column.format}" for this column'
+            f'format: "{month_first.column.format}" for this column (command line: --set {e.name}.format=...)'
         )
     return numeric[0]
 
