@@ -17,6 +17,7 @@ from nemo_tabular.store.manifest import FileStamp
 from nemo_tabular.tokenizer import BOS, EOD
 
 CHUNK = 1 << 20  # document lengths in hand at a time
+PIECE = 1 << 16  # tokens laid out, written, hashed and counted while they are in a core's cache
 
 
 class StampedFile:
@@ -52,15 +53,20 @@ class SplitWriter:
         self.name, self.dtype, self.num_slots, self.vocab_size = name, dtype, num_slots, vocab_size
         self.documents, self.rows = 0, 0
         self.counts = np.zeros(vocab_size, np.int64)
+        """How often each id was written."""
         self._bin = StampedFile(folder / f"{name}.bin")
         self._lengths = open(folder / f"{name}.lengths", "w+b")  # noqa: SIM115 - see finish() and abandon()
         self._open_rows = 0  # rows so far of the document that is not closed yet
+        self._frame = np.empty((max(1, PIECE // (num_slots + 2)), num_slots + 2), dtype)
+        self._frame[:, 0], self._frame[:, -1] = BOS, EOD
 
     def add_rows(self, ids: np.ndarray) -> None:
         """Append rows (rows, S), each a document."""
-        out = np.empty((len(ids), self.num_slots + 2), self.dtype)
-        out[:, 0], out[:, 1:-1], out[:, -1] = BOS, ids, EOD
-        self._write(out)
+        for start in range(0, len(ids), len(self._frame)):
+            part = ids[start : start + len(self._frame)]
+            out = self._frame[: len(part)]
+            out[:, 1:-1] = part
+            self._write(out)
         self.rows += len(ids)
         self.documents += len(ids)
 
@@ -89,8 +95,11 @@ class SplitWriter:
         self._lengths.write((rows * self.num_slots + 2).astype("<i4").tobytes())
 
     def _write(self, out: np.ndarray) -> None:
-        self._bin.write(out.reshape(-1).view(np.uint8).data)
-        self.counts += np.bincount(out.reshape(-1), minlength=self.vocab_size)
+        flat = out.reshape(-1)
+        self._bin.write(flat.view(np.uint8).data)
+        for start in range(0, len(flat), PIECE):
+            found = np.bincount(flat[start : start + PIECE])
+            self.counts[: len(found)] += found
 
     def finish(self) -> dict[str, FileStamp]:
         """Close the last document, write the index, remove the files of an empty split; name -> stamp."""

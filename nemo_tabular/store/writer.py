@@ -136,15 +136,16 @@ class _Build:
             else:
                 keys = np.arange(row, row + len(ids), dtype=np.uint64)
             row += len(ids)
-            split = np.where(keys == self.first, 0, split_of(keys, self.seed, self.fractions))
+            split = split_of(keys, self.seed, self.fractions)
+            split[keys == self.first] = 0
             for i, writer in enumerate(writers):
-                mine = split == i
-                if writer is None or not mine.any():
+                mine = np.flatnonzero(split == i)
+                if writer is None or not mine.size:
                     continue
                 if self.by_group:
                     writer.add(ids[mine], starts[mine])
                 else:
-                    writer.add_rows(ids if mine.all() else ids[mine])
+                    writer.add_rows(ids[mine])
         if not row:
             raise StoreError(f"{self.reader.source} has no rows: there is nothing to prepare")
 
@@ -174,9 +175,12 @@ class _Build:
 
 
 def split_of(keys: np.ndarray, seed: int, fractions: Sequence[float]) -> np.ndarray:
-    """int64 (rows,): the split of each key, a hash of key and seed cut at the cumulative fractions."""
+    """int8 (rows,): the split of each key, a hash of key and seed cut at the cumulative fractions."""
     uniform = (splitmix64(seed, keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return np.searchsorted(np.cumsum(fractions)[:-1], uniform, side="right")
+    split = np.zeros(len(keys), np.int8)
+    for end in np.cumsum(fractions)[:-1]:
+        split += uniform >= end
+    return split
 
 
 def small_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
