@@ -16,6 +16,7 @@ from nemo_tabular.evaluate.association import association_matrices
 from nemo_tabular.evaluate.coverage import measure_coverage
 from nemo_tabular.evaluate.detection import measure_detection
 from nemo_tabular.evaluate.fidelity import measure_fidelity
+from nemo_tabular.evaluate.histories import measure_histories, shuffled_histories, sorted_histories
 from nemo_tabular.evaluate.privacy import measure_privacy, overlap
 from nemo_tabular.evaluate.report import Report
 from nemo_tabular.evaluate.rules import rule_findings
@@ -45,14 +46,15 @@ def evaluate(
 ) -> Report:
     """Judge a synthetic table against the real rows it was made from (train) and unseen ones (test).
 
-    Tables are DataFrames or paths. `target` names the column for the utility scores. `scores` names areas
-    (fidelity, detection, utility, privacy) or single scores; None measures all. `references=False` leaves out
-    ceiling and floor, which take two thirds of the time. The same seed gives the same figures.
+    Tables are DataFrames or paths. `target` names the column for the utility scores; a schema with `group_by`
+    adds the scores of histories. `scores` names areas (fidelity, histories, detection, utility, privacy) or
+    single scores; None measures all. `references=False` leaves out ceilings, floors and intervals, which take
+    most of the time. The same seed gives the same figures.
 
     Raises SchemaError where the tables do not fit each other, ConfigError for an unknown score.
     """
     started = time.process_time()
-    areas, wanted = _wanted(scores, target)
+    areas, wanted = _wanted(scores, target, bool(schema and schema.group_by))
     tables = align(train, test, synthetic, schema=schema, target=target)
     notes = [*tables.notes, *_overlap_note(tables)]
     triples = {area: _AREAS[area](tables, target, seed, references) for area in areas}
@@ -65,7 +67,7 @@ def evaluate(
     return Report(measured, details, tuple(notes), tables, target, seed, time.process_time() - started)
 
 
-def _wanted(scores: Iterable[str] | None, target: str | None) -> tuple[list[str], set[str]]:
+def _wanted(scores: Iterable[str] | None, target: str | None, grouped: bool) -> tuple[list[str], set[str]]:
     """The areas to run and the scores to show."""
     names = list(_AREAS) if scores is None else [scores] if isinstance(scores, str) else list(scores)
     known = [*_AREAS, *SCORES]
@@ -78,6 +80,12 @@ def _wanted(scores: Iterable[str] | None, target: str | None) -> tuple[list[str]
         if scores is not None:
             raise ConfigError("utility scores need a target column: say which with target")
         areas.remove("utility")
+    if not grouped and "histories" in areas:
+        if scores is not None:
+            raise ConfigError(
+                "scores of histories need a schema with group_by: say what tells histories apart"
+            )
+        areas.remove("histories")
     return areas, wanted
 
 
@@ -236,8 +244,22 @@ def _privacy(tables: Tables, target: str | None, seed: int, references: bool) ->
     return measure_privacy(tables, seed=seed)
 
 
+def _histories(tables: Tables, target: str | None, seed: int, references: bool) -> Triple:
+    """Ceiling: the histories of the test table. Floor: the training rows dealt to its histories at random."""
+    parts = {"train": tables.train, "test": tables.test, "synthetic": tables.synthetic}
+    found = {r: sorted_histories(t, tables.groups[r], tables.order_by) for r, t in parts.items()}
+    own = measure_histories(found["train"], found["synthetic"], tables.order_by)
+    own = replace(own, details={"histories": own.details})
+    if not references:
+        return own, Findings(), Findings()
+    dealt = shuffled_histories(found["train"], np.random.default_rng(seed))
+    ceiling, floor = (measure_histories(found["train"], h, tables.order_by) for h in (found["test"], dealt))
+    return own, ceiling, floor
+
+
 _AREAS: dict[str, Callable[[Tables, str | None, int, bool], Triple]] = {
     "fidelity": _fidelity,
+    "histories": _histories,
     "detection": _detection,
     "utility": _utility,
     "privacy": _privacy,

@@ -130,8 +130,8 @@ def marginal_accuracy(
     A number falls into the deciles of the real column, a category into its ten commonest values and the rest;
     missing has its own cell. Of more than MAX_TRIPLES triples a random sample is taken, and the note says so.
     """
-    codes_real = {c.name: _decile_codes(c, real, real) for c in real.columns}
-    codes_synthetic = {c.name: _decile_codes(c, real, synthetic) for c in real.columns}
+    codes_real = {c.name: decile_codes(c, real, real) for c in real.columns}
+    codes_synthetic = {c.name: decile_codes(c, real, synthetic) for c in real.columns}
     combinations = list(itertools.combinations([c.name for c in real.columns], ways))
     notes: tuple[str, ...] = ()
     if len(combinations) > MAX_TRIPLES and ways == 3:
@@ -148,7 +148,7 @@ def marginal_accuracy(
     return Figure(value), scores, notes
 
 
-def _decile_codes(column: ColumnView, real: CodedTable, table: CodedTable) -> np.ndarray:
+def decile_codes(column: ColumnView, real: CodedTable, table: CodedTable) -> np.ndarray:
     """int64 (R,): 0..BINS, and BINS + 1 for missing."""
     values, reference = table[column.name], real[column.name]
     if column.kind in ("category", "text"):

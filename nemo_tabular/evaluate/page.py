@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 AREAS = {
     "fidelity": "Does it look like the real table?",
+    "histories": "Do its histories run like real ones?",
     "detection": "Can a machine tell it apart?",
     "utility": "Is it good for training models?",
     "privacy": "Does it give real rows away?",

@@ -16,7 +16,7 @@ class Definition:
     """What a score is, independent of any table."""
 
     area: str
-    """fidelity | detection | utility | privacy"""
+    """fidelity | detection | utility | privacy | histories"""
     title: str
     better: Better
     means: str
@@ -225,5 +225,39 @@ SCORES: dict[str, Definition] = {
         "guessing from the distance to the nearest synthetic row who was in train; 0.5: a coin",
         "an attacker who has the model, or knows more than the table",
         reference=0.5,
+    ),
+    "history_lengths": Definition(
+        "histories",
+        "Lengths",
+        "higher",
+        "1 - KS distance of the numbers of rows in a history",
+        "what is in them",
+    ),
+    "history_gaps": Definition(
+        "histories",
+        "Time between rows",
+        "higher",
+        "1 - KS distance of the times from one row of a history to the next",
+        "what happens at those times",
+    ),
+    "history_transitions": Definition(
+        "histories",
+        "Transitions",
+        "higher",
+        "1 - total variation over (value, next value), deciles or ten commonest values, mean of the columns",
+        "memory longer than one row",
+    ),
+    "history_autocorrelation": Definition(
+        "histories",
+        "Autocorrelation error",
+        "lower",
+        "|difference| of the rank autocorrelations at lags 1 to 3, mean over the number columns",
+        "memory longer than three rows, dependence between columns",
+    ),
+    "history_constants": Definition(
+        "histories",
+        "Broken constants",
+        "lower",
+        "share of histories that change what never changes within a training history, mean over such columns",
     ),
 }

@@ -121,6 +121,9 @@ class Tables:
     notes: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     """What each table is called in messages: its path, or its role."""
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By role, which history each row belongs to (int64); empty where the schema has no `group_by`."""
+    order_by: tuple[str, ...] = ()
 
     def column(self, name: str) -> ColumnView:
         for column in self.columns:
@@ -175,14 +178,20 @@ def align(train: Any, test: Any, synthetic: Any, *, schema: Any = None, target: 
     kinds = _schema_kinds(schema)
     columns: list[ColumnView] = []
     data: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
+    group_by, order_by = (schema.group_by, schema.order_by) if schema else ((), ())
+    groups = _groups(frames, group_by, notes)
     for name in frames["train"].columns:
+        if name in group_by:
+            continue
         column, coded = _code_column(name, {r: f[name] for r, f in frames.items()}, kinds.get(name), notes)
         columns.append(column)
         for role in ROLES:
             data[role][name] = coded[role]
     views = tuple(columns)
     whole = {role: CodedTable(views, data[role], len(frames[role])) for role in ROLES}
-    return Tables(views, whole["train"], whole["test"], whole["synthetic"], tuple(notes), names)
+    return Tables(
+        views, whole["train"], whole["test"], whole["synthetic"], tuple(notes), names, groups, order_by
+    )
 
 
 def _check_columns(frames: Mapping[str, pd.DataFrame], target: str | None) -> None:
@@ -209,6 +218,20 @@ def _check_columns(frames: Mapping[str, pd.DataFrame], target: str | None) -> No
             raise SchemaError(f"{role} has no columns: nothing can be compared")
         if frame.empty:
             raise SchemaError(f"{role} has no rows: nothing can be compared; give at least one row")
+
+
+def _groups(
+    frames: Mapping[str, pd.DataFrame], group_by: Sequence[str], notes: list[str]
+) -> dict[str, np.ndarray]:
+    """Histories by number. Their names are arbitrary (a synthetic customer 17 is no real one)."""
+    if not group_by:
+        return {}
+    if set(frames["train"].columns) <= set(group_by):
+        raise SchemaError("every column is in group_by: there is nothing left to compare")
+    notes.append(f"{', '.join(group_by)}: tells histories apart and is itself not compared")
+    names = list(group_by)
+    grouped = {role: f.groupby(names, dropna=False, sort=False) for role, f in frames.items()}
+    return {role: g.ngroup().to_numpy() for role, g in grouped.items()}
 
 
 def _schema_kinds(schema: Schema | None) -> dict[str, str]:

@@ -32,7 +32,13 @@ class Verdict:
 
 def verdicts(measured: Mapping[str, Measured]) -> list[Verdict]:
     """One verdict for each area of which anything was measured."""
-    found = [_fidelity(measured), _detection(measured), _utility(measured), _privacy(measured)]
+    found = [
+        _fidelity(measured),
+        _histories(measured),
+        _detection(measured),
+        _utility(measured),
+        _privacy(measured),
+    ]
     return [verdict for verdict in found if verdict is not None]
 
 
@@ -49,8 +55,8 @@ def _by(value: float, good: float, fair: float, *, higher: bool) -> Grade:
 
 
 def _part(score: Measured) -> float | None:
-    """How far the score is from the floor to the ceiling; None where the two hardly differ."""
-    if score.ceiling is None or score.floor is None or abs(score.ceiling - score.floor) < 0.005:
+    """How far a score is from the floor to the ceiling; None where the ceiling is hardly above the floor."""
+    if score.ceiling is None or score.floor is None or score.ceiling - score.floor < 0.005:
         return None
     return (score.figure.value - score.floor) / (score.ceiling - score.floor)
 
@@ -78,6 +84,23 @@ def _fidelity(measured: Mapping[str, Measured]) -> Verdict | None:
         triples = measured["marginals_3"]
         words.append(f"triples to {_percent(triples.figure.value)}{_real(triples)}")
     return Verdict("fidelity", _worst(grades), ", ".join(words) + ".") if words else None
+
+
+def _histories(measured: Mapping[str, Measured]) -> Verdict | None:
+    names = [n for n in ("history_lengths", "history_gaps", "history_transitions") if n in measured]
+    if not names:
+        return None
+    grades = []
+    for name in names:
+        score, part = measured[name], _part(measured[name])
+        if part is not None:
+            grades.append(_by(part, GOOD_PART, FAIR_PART, higher=True))
+        elif score.ceiling is not None:
+            gap = score.ceiling - score.figure.value
+            grades.append(_by(gap, GOOD_SHAPE_GAP, FAIR_SHAPE_GAP, higher=False))
+    titles = {"history_lengths": "lengths", "history_gaps": "gaps", "history_transitions": "transitions"}
+    words = ", ".join(f"{titles[n]} {_percent(measured[n].figure.value)}{_real(measured[n])}" for n in names)
+    return Verdict("histories", _worst(grades), f"Histories match real ones in their {words}.")
 
 
 def _detection(measured: Mapping[str, Measured]) -> Verdict | None:
