@@ -36,7 +36,7 @@ class _Module(MegatronModule):
 
 
 class TrainStep:
-    """Owns the gradient buffers and the optimizer of a module whose forward returns (sum of losses, sums by slot)."""
+    """Owns the gradient buffers and the optimizer of a module whose forward returns (sum of losses, its parts, number of documents)."""
 
     def __init__(self, module: torch.nn.Module, optim: OptimConfig, groups: ProcessGroupCollection) -> None:
         config = module.config
@@ -152,9 +152,7 @@ def _one_rank(model: list[Any], *_args: Any, **_kwargs: Any) -> None:
 
 
 def _forward_step(batches: Iterator[Any], model: torch.nn.Module) -> tuple[Tensor, Callable[..., Any]]:
-    batch = next(batches)
-    total, _by_slot = model(batch)
-    documents = len(batch.rows_B) if hasattr(batch, "rows_B") else batch.shape[1]
+    total, _parts, documents = model(next(batches))
 
     def loss_func(loss: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         count = torch.tensor(documents, dtype=torch.int, device=loss.device)

@@ -59,10 +59,11 @@ class TabularGPT(torch.nn.Module):
         shifts = torch.tensor(self.offsets[:-1]).unsqueeze(1)
         self.register_buffer("shift_S1", shifts, persistent=False)
 
-    def forward(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor]:
-        """Sum of the negative log-likelihoods of the batch in nats, and the same sum by slot (S,)."""
+    def forward(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor, int]:
+        """Sum of the negative log-likelihoods of the batch in nats, the same by slot (S,), and its documents."""
         targets, scored, hidden = self._predictions(batch)
-        return SlotLoss.apply(self.embedding, self.bias, self.offsets, targets, scored, *hidden)
+        total, by_slot = SlotLoss.apply(self.embedding, self.bias, self.offsets, targets, scored, *hidden)
+        return total, by_slot, len(batch.lengths) if isinstance(batch, DocumentBatch) else batch.shape[1]
 
     @torch.no_grad()
     def nll(self, batch: Tensor | DocumentBatch) -> list[Tensor]:

@@ -155,6 +155,6 @@ def test_bf16_keeps_head_and_embedding_in_fp32(groups):
     model = TabularGPT(ModelConfig(), "bf16-mixed", SIZES, groups)
     assert model.embedding.dtype == torch.float32
     assert next(model.blocks.parameters()).dtype == torch.bfloat16
-    total, _ = model(torch.zeros(4, 8, dtype=torch.int64))
+    total, _, _ = model(torch.zeros(4, 8, dtype=torch.int64))
     assert total.dtype == torch.float32
     assert torch.isfinite(total)
