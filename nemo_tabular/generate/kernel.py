@@ -35,7 +35,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return _load(_compiled())
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:
+    except (OSError, RuntimeError, AttributeError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         log.warning(
             "no compiled decoder (%s): decoding with torch, several times slower", "; ".join(reason[:2])

@@ -29,6 +29,9 @@ CUDA_CHUNK = 16_384  # enough rows to fill a GPU
 SMALLEST_CHUNK = 16
 GATHERED_FLOATS = 1 << 22  # a chunk's keys and values, gathered from all its ancestors: 16 MB
 CUDA_GATHERED_FLOATS = 1 << 28
+CACHED_FLOATS = 1 << 27  # a tile's keys and values, were no prefix shared: 512 MB
+CUDA_CACHED_FLOATS = 1 << 31
+LARGEST_TILE = 1 << 17
 HEAD_CELLS = 1 << 21  # logits at a time: 16 MB as float64
 
 
@@ -43,7 +46,9 @@ class LevelDecoder:
         self.chunk, floats = (CUDA_CHUNK, CUDA_GATHERED_FLOATS) if cuda else (CHUNK, GATHERED_FLOATS)
         while self.chunk > SMALLEST_CHUNK and self.chunk * weights.slots * 2 * weights.hidden > floats:
             self.chunk //= 2
-        self.tile = 8 * CUDA_CHUNK if cuda else 16 * CHUNK
+        row = weights.slots * weights.layers * 2 * weights.hidden
+        fit = (CUDA_CACHED_FLOATS if cuda else CACHED_FLOATS) // row
+        self.tile = max(self.chunk, min(fit, LARGEST_TILE) // self.chunk * self.chunk)
         self.offsets = weights.offsets
         self.head_VH = weights.embedding.detach().to(device, torch.float32)
         self.embedding_VH = self.head_VH.to(dtype)
