@@ -12,6 +12,7 @@ import pytest
 
 from nemo_tabular.errors import SchemaError
 from nemo_tabular.readers import open_table
+from nemo_tabular.readers.csv import CsvTable
 from nemo_tabular.schema import Column, Schema, infer_schema
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -169,15 +170,25 @@ def test_the_whole_table_is_read_not_its_first_rows(tmp_path):
     assert (found.kind, found.codec) == ("decimal", "values")
 
 
-def test_readings_change_after_distinct_texts_overflow(tmp_path):
-    integers = [str(i) for i in range(70_000)]
-    assert column_of(tmp_path, integers).kind == "integer"
-    assert column_of(tmp_path, [*integers, "0.5"]).kind == "decimal"
-    assert column_of(tmp_path, [*integers, "99999999999999999999"]).kind == "code"
-    assert column_of(tmp_path, [*integers, "007"]).kind == "code"
-    assert column_of(tmp_path, ["007", *integers, "0.5"]).kind == "code"
-    low = column_of(tmp_path, [*integers, "-12.75"])
-    assert "between -12.75 and 69999" in low.why
+@pytest.mark.parametrize("block_bytes", [1 << 16, 1 << 22])
+@pytest.mark.parametrize(
+    ("late", "kind"),
+    [
+        ([], "integer"),
+        (["0.5"], "decimal"),
+        (["99999999999999999999"], "code"),
+        (["007"], "code"),
+        (["007", *map(str, range(20_000)), "0.5"], "code"),
+        (["-12.75", *map(str, range(20_000)), "1e-30"], "float"),
+    ],
+)
+def test_readings_change_after_distinct_texts_overflow(tmp_path, block_bytes, late, kind):
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "".join(f"{i}\n" for i in [*range(70_000), *late]))
+    found = infer_schema(CsvTable(path, block_bytes=block_bytes), max_categories=1000).columns[0]
+    assert found.kind == kind
+    if "-12.75" in late:
+        assert "between -12.75 and 69999" in found.why
 
 
 def test_frames_keep_their_types():
