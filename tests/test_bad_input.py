@@ -5,15 +5,19 @@ Wrong tables have their own file, test_bad_input_tables.py.
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_table import small_table
 
+from nemo_tabular import Synthesizer
 from nemo_tabular.cli import main
+from nemo_tabular.errors import CodecError
 
 # ---- a config with an unknown key, a wrong type, an impossible combination ----
 
@@ -108,6 +112,49 @@ def test_a_request_that_cannot_be_met(arguments, message, pipeline, tmp_path, to
     monkeypatch.chdir(tmp_path)
     assert message in told("generate", pipeline.run, "-o", "out.csv", *arguments)
     assert not any(tmp_path.iterdir())
+
+
+# ---- values just outside the fitted range, an unseen category, and tables with nothing to learn ----
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("city", "Berlin", "column 'city': 'Berlin' was not seen at fit"),
+        ("age", 90, "column 'age'"),
+        ("paid", 1000.0, "column 'paid'"),
+        ("paid", -0.01, "column 'paid'"),
+        ("zip", "00099", "column 'zip'"),
+    ],
+)
+def test_a_value_that_training_never_saw(column, value, message, pipeline):
+    """Column and value are named, and nothing is clipped: not even a value just outside the range."""
+    rows = Synthesizer.load(pipeline.run).sample(3, seed=1)
+    rows[column] = [rows[column][0], rows[column][1], value]
+    with pytest.raises(CodecError, match=re.escape(message)) as error:
+        Synthesizer.load(pipeline.run).log_prob(rows)
+    assert str(value).rstrip("0").rstrip(".") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": [1], "b": ["x"]},
+        {"a": ["x", "y", "x", "z"]},
+        {"a": [7] * 60, "b": ["x", "y", "z"] * 20},
+        {"a": [None] * 60, "b": ["x", "y", "z"] * 20},
+    ],
+    ids=["one row", "one column", "a constant column", "an all-missing column"],
+)
+def test_tables_with_little_to_learn_still_make_rows(columns):
+    real = pd.DataFrame(columns)
+    synthesizer = Synthesizer("gpt", trainer__max_steps=3, model__hidden_size=16, model__num_layers=1).fit(
+        real
+    )
+    made = synthesizer.sample(20, seed=1)
+    assert list(made) == list(real) and len(made) == 20
+    assert all(set(made[name]) <= set(real[name]) for name in real)
+    assert np.isfinite(synthesizer.log_prob(real)).all()
 
 
 # ---- a store whose bytes were flipped, truncated, or that belongs to another tokenizer ----
