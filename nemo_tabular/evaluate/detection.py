@@ -4,8 +4,11 @@ Leave: how well a classifier tells them apart: a classifier two-sample test (C2S
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -86,7 +89,10 @@ def _cross_validated(x_RK: np.ndarray, labels: np.ndarray, make, seed: int) -> F
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     aucs, variances = [], []
     for seen, unseen in folds.split(x_RK, labels):
-        model = make().fit(x_RK[seen], labels[seen])
+        with warnings.catch_warnings():
+            # 200 steps of a logistic regression detect what it can detect, converged to the last digit or not
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = make().fit(x_RK[seen], labels[seen])
         auc, variance = auc_and_variance(labels[unseen], model.predict_proba(x_RK[unseen])[:, 1])
         aucs.append(auc)
         variances.append(variance)

@@ -109,3 +109,17 @@ def test_spoiled_tables_still_get_a_report(spoil, train, test, synthetic, tmp_pa
 def test_mismatch_is_refused_before_any_work(train, test, synthetic):
     with pytest.raises(SchemaError, match="synthetic lacks 'age'"):
         evaluate(train, test, synthetic.drop(columns="age"))
+
+
+def test_a_test_set_from_another_time_is_told(train, test, synthetic):
+    late = test.assign(day=test["day"] + pd.Timedelta(days=700))
+    report = evaluate(train, late, synthetic, scores=["detection"])
+    assert report.notes[-1].startswith("test and training rows differ: a detector tells them apart, AUC 0.")
+    assert report.verdicts[0].grade == "good", "synthetic rows are no easier to tell than training rows"
+
+
+def test_no_intervals_for_huge_tables_is_told(monkeypatch, train, test, synthetic):
+    monkeypatch.setattr("nemo_tabular.evaluate.assess.RESAMPLED_CELLS", 100)
+    report = evaluate(train, test, synthetic, scores=["shapes"])
+    assert report.measured["shapes"].figure.low is None
+    assert "fidelity: no intervals, the table is too large to draw it again and again" in report.notes

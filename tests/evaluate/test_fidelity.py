@@ -32,7 +32,7 @@ def test_sdmetrics_scores_are_those_of_the_raw_tables(train, synthetic):
         metadata = {"columns": {name: {"sdtype": kind} for name, kind in sdtypes.items()}}
         report.generate(train, synthetic, metadata, verbose=False)
     theirs = report.get_properties().set_index("Property")["Score"]
-    figures, details = sdmetrics_quality(*coded(train, synthetic))
+    figures, details, _ = sdmetrics_quality(*coded(train, synthetic))
     assert figures["shapes"].value == pytest.approx(theirs["Column Shapes"], abs=1e-9)
     if hasattr(report, "real_association_threshold"):  # before that SDMetrics averaged over all pairs
         assert figures["trends"].value == pytest.approx(theirs["Column Pair Trends"], abs=1e-9)
@@ -111,3 +111,24 @@ def test_a_constant_column_correlates_with_nothing(train):
 
 def test_ranks_share_ties():
     np.testing.assert_array_equal(ranks(np.array([5.0, np.nan, 1.0, 5.0])), [2.5, np.nan, 1, 2.5])
+
+
+def test_long_categories_are_scored_as_sdmetrics_would(monkeypatch, train, synthetic):
+    usual = sdmetrics_quality(*coded(train, synthetic))[1]["shapes"]
+    monkeypatch.setattr("nemo_tabular.evaluate.fidelity.LONG_CATEGORY", 1)
+    assert sdmetrics_quality(*coded(train, synthetic))[1]["shapes"] == pytest.approx(usual, abs=1e-6)
+
+
+def test_an_id_column_does_not_take_forever(train, synthetic):
+    frames = [f.assign(code=[f"c{i // 2}" for i in range(len(f))]) for f in (train, synthetic)]
+    real, other = (pd.concat([f] * 20, ignore_index=True) for f in frames)
+    real["code"], other["code"] = [[f"c{i // 3}" for i in range(len(real))]] * 2
+    figures, details, _ = sdmetrics_quality(*coded(real, other))
+    assert details["shapes"]["code"] == 1 and figures["trends_all"].value > 0.5
+
+
+def test_wide_tables_pair_a_sample_of_columns_by_statement(monkeypatch, train, synthetic):
+    monkeypatch.setattr("nemo_tabular.evaluate.fidelity.PAIRED_COLUMNS", 4)
+    _, details, notes = sdmetrics_quality(*coded(train, synthetic))
+    assert len(details["trends"]) == 6 and len(details["shapes"]) == 6
+    assert notes == ("pair trends: 4 of 6 columns, drawn at random",)
