@@ -1,5 +1,5 @@
-"""A mixed table of 15 columns enters; CPU seconds of NeMo's tokenizer and of ours on it, and of reading a CSV of
-any size and making a store of it, leave in benchmarks/results/tokenize.md.
+"""A mixed table of 15 columns enters; CPU seconds of NeMo's tokenizer and of ours on it, and of reading
+a CSV of any size and making a store of it, leave in benchmarks/results/tokenize.md.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/tokenize.py [--rows 200000] [--nemo-rows 2000] [--rounds 5] [--gb 2]
 
-The standard library has a module of this name. Python puts a script's folder first in its search path, so what
-runs from this folder and asks for the library's `tokenize` finds this file, and is handed that.
+The standard library has a module of this name. Python puts a script's folder first in its search path, so
+what runs from this folder and asks for the library's `tokenize` finds this file, and is handed that.
 """
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pyarrow.types as pat
 
 from nemo_tabular.codecs import Codec, codec_from_json, fit_codec
 from nemo_tabular.errors import CodecError, SchemaError, StoreError, TabularError, nearest
-from nemo_tabular.schema import Schema
+from nemo_tabular.schema import Column, Schema
 
 if TYPE_CHECKING:
     from nemo_tabular.profile import TableProfile
@@ -256,6 +256,8 @@ def conform(table: Any, schema: Schema) -> pa.Table:
     Raises SchemaError with one line for each missing, unknown or wrongly typed column.
     """
     table = as_arrow(table)
+    if table.column_names == list(schema.names) and all(map(_fits, schema.columns, table.schema.types)):
+        return table
     if len(set(table.column_names)) < len(table.column_names):
         twice = sorted({n for n in table.column_names if table.column_names.count(n) > 1})
         raise SchemaError(f"the table has columns {twice} more than once: rename them")
@@ -269,9 +271,7 @@ def conform(table: Any, schema: Schema) -> pa.Table:
     for column in schema.columns:
         if column.name in table.column_names:
             values = table.column(column.name)
-            # The words of a dictionary are a category's own form: its codec takes them as they are.
-            found = values.type.value_type if pat.is_dictionary(values.type) else values.type
-            if str(found) != column.type:
+            if not _fits(column, values.type):
                 values, problem = lossless(values, column.arrow)
                 wrong += (
                     [f"column {column.name!r} is {problem}, the schema says {column.type}"] if problem else []
@@ -280,6 +280,11 @@ def conform(table: Any, schema: Schema) -> pa.Table:
     if wrong:
         raise SchemaError("the table does not fit the schema:\n  " + "\n  ".join(wrong))
     return pa.table(columns, names=list(schema.names))
+
+
+def _fits(column: Column, kind: pa.DataType) -> bool:
+    # The words of a dictionary are a category's own form: its codec takes them as they are.
+    return str(kind.value_type if pat.is_dictionary(kind) else kind) == column.type
 
 
 def as_arrow(table: Any) -> pa.Table:

@@ -60,15 +60,15 @@ class SplitWriter:
         self._frame = np.empty((max(1, PIECE // (num_slots + 2)), num_slots + 2), dtype)
         self._frame[:, 0], self._frame[:, -1] = BOS, EOD
 
-    def add_rows(self, ids: np.ndarray) -> None:
-        """Append rows (rows, S), each a document."""
-        for start in range(0, len(ids), len(self._frame)):
-            part = ids[start : start + len(self._frame)]
+    def add_rows(self, ids: np.ndarray, mine: np.ndarray) -> None:
+        """Append the rows `mine` of ids (rows, S), each a document."""
+        for start in range(0, len(mine), len(self._frame)):
+            part = mine[start : start + len(self._frame)]
             out = self._frame[: len(part)]
-            out[:, 1:-1] = part
+            out[:, 1:-1] = ids[part]
             self._write(out)
-        self.rows += len(ids)
-        self.documents += len(ids)
+        self.rows += len(mine)
+        self.documents += len(mine)
 
     def add(self, ids: np.ndarray, starts: np.ndarray) -> None:
         """Append rows (rows, S); `starts` (rows,) says which begin a document, the very first among them."""

@@ -28,6 +28,9 @@ from nemo_tabular.store.view import COUNTS, TOKENIZER, TokenStore
 from nemo_tabular.tokenizer import CHUNK_ROWS, TableTokenizer
 
 SPLITS = ("train", "validation", "test")
+SPOOL_BYTES = (
+    256 << 20
+)  # of a typed table that is kept in memory between its two readings; the rest is on disk
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -95,7 +98,7 @@ class _Build:
             return
         # The table is needed twice, to fit or to see its order, then to write: parse it once, into a spool.
         order = DocumentOrder(self.schema) if self.by_group else None
-        with Spool(self.folder) as spool:
+        with Spool(self.folder, memory_bytes=SPOOL_BYTES) as spool:
             batches = spool.tee(self.reader.batches(self.schema, dictionary=True))
             batches = order.watch(batches) if order else batches
             if tokenizer is None:
@@ -145,7 +148,7 @@ class _Build:
                 if self.by_group:
                     writer.add(ids[mine], starts[mine])
                 else:
-                    writer.add_rows(ids[mine])
+                    writer.add_rows(ids, mine)
         if not row:
             raise StoreError(f"{self.reader.source} has no rows: there is nothing to prepare")
 
