@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nemo_tabular.errors import SchemaError, TabularError, nearest
+from nemo_tabular.evaluate.kinds import agreed_kind, dates_of, kind_of, numbers_of, shown, texts_of
 from nemo_tabular.readers import open_table
 from nemo_tabular.schema import Schema
 
@@ -28,13 +28,6 @@ KIND_OF_SCHEMA = {
     "integer": "number", "decimal": "number", "float": "number", "time": "number",
     "date": "date", "timestamp": "date",
 }  # fmt: skip
-KIND_IN_WORDS = {
-    "category": "texts",
-    "text": "texts",
-    "boolean": "booleans",
-    "number": "numbers",
-    "date": "dates",
-}
 
 # More different texts than this, and more than half of the rows: free text or an id, not a category.
 TEXT_LEVELS = 1000
@@ -243,7 +236,7 @@ def _code_column(
 ) -> tuple[ColumnView, dict[str, np.ndarray]]:
     """One column of the three tables as a view and three float arrays."""
     clean = {role: _plain(s) for role, s in series.items()}
-    kind = kind or _agreed_kind(name, clean)
+    kind = kind or agreed_kind(name, clean)
     if kind in ("number", "date"):
         return _code_numbers(name, kind, clean, notes)
     return _code_levels(name, kind, clean, notes)
@@ -259,131 +252,11 @@ def _plain(series: pd.Series) -> pd.Series:
     )
 
 
-def _kind_of(series: pd.Series) -> str | None:
-    """boolean | number | date | category; None where every value is missing."""
-    if series.isna().all():
-        return None
-    if pd.api.types.is_bool_dtype(series.dtype):
-        return "boolean"
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        return "number"
-    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
-        return "date"
-    inferred = pd.api.types.infer_dtype(series, skipna=True)
-    if inferred in ("integer", "floating", "mixed-integer-float", "decimal", "time"):
-        return "number"
-    if inferred in ("date", "datetime", "datetime64"):
-        return "date"
-    if inferred == "boolean":
-        return "boolean"
-    if _looks_like_numbers(series):
-        return "number"
-    return "date" if _looks_like_dates(series) else "category"
-
-
-def _looks_like_numbers(series: pd.Series) -> bool:
-    """Whether every text is a number; 00501 is none, but a code whose zeros would be lost."""
-    texts = series.dropna()
-    if not _is_number(str(texts.iloc[0])):  # rules most columns out at a glance
-        return False
-    if texts.astype(str).str.match(r"\s*[+-]?0\d").any():
-        return False
-    return bool(_numbers(texts).notna().all())
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
-def _looks_like_dates(series: pd.Series) -> bool:
-    """Whether every text is an ISO date (2013-01-31) or timestamp; a glance at the first rules most out."""
-    texts = series.dropna()
-    if not str(texts.iloc[0])[:4].isdigit() or not texts.astype(str).str.match(r"\d{4}-\d{2}-\d{2}").all():
-        return False
-    return bool(pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True).notna().all())
-
-
-def _agreed_kind(name: str, series: Mapping[str, pd.Series]) -> str:
-    """The one kind of a column in all three tables; SchemaError shows the first value out of line."""
-    kinds = {role: _kind_of(s) for role, s in series.items()}
-    known = {role: kind for role, kind in kinds.items() if kind is not None}
-    if not known:
-        return "category"
-    leader = "train" if "train" in known else next(iter(known))
-    kind = known[leader]
-    for role, other in known.items():
-        if other != kind and not _readable_as(kind, series[role]):
-            if kind == "category" and _readable_as(other, series[leader]):
-                # "1", "2" in train and 1, 2 elsewhere are numbers after all
-                return "category" if other == "boolean" else other
-            raise _disagreement(name, leader, kind, role, other, series[role])
-    if kind == "boolean":
-        return "category"
-    if kind == "number" and _only_two_values(series.values()):
-        return "category"
-    return kind
-
-
-def _only_two_values(series: Any) -> bool:
-    values = pd.concat([s.dropna() for s in series])
-    return values.nunique() <= 2
-
-
-def _readable_as(kind: str, series: pd.Series) -> bool:
-    if kind == "number":
-        return bool(_numbers(series)[series.notna()].notna().all())
-    if kind == "date":
-        return bool(_dates(series)[series.notna()].notna().all())
-    if kind == "boolean":
-        return set(_level_texts(series).dropna()) <= {"True", "False", "true", "false", "1", "0"}
-    return False
-
-
-def _disagreement(name: str, leader: str, kind: str, role: str, other: str, series: pd.Series) -> SchemaError:
-    readable = _numbers(series) if kind == "number" else _dates(series) if kind == "date" else None
-    wrong = series.notna() if readable is None else series.notna() & readable.isna()
-    row = int(np.flatnonzero(wrong)[0])
-    return SchemaError(
-        f"column {name!r}: {KIND_IN_WORDS[kind]} in {leader}, {KIND_IN_WORDS[other]} in {role} "
-        f"(row {row + 1:,}: {_shown(series.iloc[row])}); write both tables with the same type"
-    )
-
-
-def _shown(value: Any) -> str:
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
 # ---------------------------------------------------------------- coding
 
 
-def _numbers(series: pd.Series) -> pd.Series:
-    if pd.api.types.infer_dtype(series, skipna=True) == "time":
-        return series.map(lambda t: t.hour * 3600 + t.minute * 60 + t.second + t.microsecond / 1e6, "ignore")
-    if series.dtype == object:
-        try:  # Arrow rounds a decimal text correctly, pandas does not: 2029.1578365483092 must stay itself
-            parsed = pc.cast(pa.array(series, type=pa.string(), from_pandas=True), pa.float64())
-            return pd.Series(parsed.to_numpy(zero_copy_only=False), index=series.index)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            pass  # something else than numbers among them: its row must be found
-    return pd.to_numeric(series, errors="coerce").astype("float64")
-
-
-def _dates(series: pd.Series) -> pd.Series:
-    if pd.api.types.is_timedelta64_dtype(series.dtype):
-        return series
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        return pd.Series(pd.NaT, index=series.index)
-    return pd.to_datetime(
-        series, errors="coerce", format="ISO8601" if series.dtype == object else None, utc=True
-    )
-
-
 def _seconds(series: pd.Series) -> pd.Series:
-    stamps = _dates(series)
+    stamps = dates_of(series)
     zero = pd.Timedelta(0) if pd.api.types.is_timedelta64_dtype(stamps.dtype) else pd.Timestamp(0, tz="UTC")
     return (stamps - zero).dt.total_seconds()
 
@@ -391,7 +264,7 @@ def _seconds(series: pd.Series) -> pd.Series:
 def _code_numbers(
     name: str, kind: str, series: Mapping[str, pd.Series], notes: list[str]
 ) -> tuple[ColumnView, dict[str, np.ndarray]]:
-    read: Callable[[pd.Series], pd.Series] = _numbers if kind == "number" else _seconds
+    read: Callable[[pd.Series], pd.Series] = numbers_of if kind == "number" else _seconds
     coded = {}
     for role, values in series.items():
         numbers = read(values).to_numpy(dtype=np.float64, na_value=np.nan).copy()
@@ -399,7 +272,7 @@ def _code_numbers(
         if unread.any():
             row = int(np.flatnonzero(unread)[0])
             raise SchemaError(
-                f"column {name!r}: {_shown(values.iloc[row])} in row {row + 1:,} of {role} is no {kind}, "
+                f"column {name!r}: {shown(values.iloc[row])} in row {row + 1:,} of {role} is no {kind}, "
                 "as the schema says it should be; mend the table or the schema"
             )
         infinite = np.isinf(numbers)
@@ -418,8 +291,8 @@ def _code_numbers(
 def _code_levels(
     name: str, kind: str, series: Mapping[str, pd.Series], notes: list[str]
 ) -> tuple[ColumnView, dict[str, np.ndarray]]:
-    texts = {role: _level_texts(s) for role, s in series.items()}
-    if any(_kind_of(s) == "boolean" for s in series.values()):
+    texts = {role: texts_of(s) for role, s in series.items()}
+    if any(kind_of(s) == "boolean" for s in series.values()):
         names = {"1": "True", "0": "False", "true": "True", "false": "False"}
         texts = {role: t.replace(names) for role, t in texts.items()}
     ranked = list(
@@ -441,13 +314,6 @@ def _code_levels(
         coded[role] = codes
     _note_emptiness(name, coded, notes)
     return ColumnView(name, kind, tuple(map(str, levels))), coded
-
-
-def _level_texts(series: pd.Series) -> pd.Series:
-    """Values as texts; 1.0 and 1 are the same category, whatever pandas made of a column with gaps."""
-    if pd.api.types.is_float_dtype(series.dtype):
-        return series.map(lambda v: str(int(v)) if v == v and float(v).is_integer() else str(v), "ignore")
-    return series.map(str, na_action="ignore").astype(object)
 
 
 def _note_emptiness(name: str, coded: Mapping[str, np.ndarray], notes: list[str]) -> None:
