@@ -111,8 +111,8 @@ def main() -> None:
                 print(lines[-1], flush=True)
     summary = (
         f"NeMo {nemo_wheel.VERSION}'s FloatCode, unmodified, against codec `digits` at the same transform, "
-        f"base and code_len. Fitted on {ROWS:,} values, {EVALUATED:,} of them coded. Error: mean |decoded - true| "
-        "in standard deviations of the column; bias: mean error in its standard errors.\n\n"
+        f"base and code_len. Fitted on {ROWS:,} values, {EVALUATED:,} of them coded. Error: "
+        "mean |decoded - true| in standard deviations of the column; bias: mean error in standard errors.\n\n"
         f"Our error over NeMo's: median {np.median(ratios):.3f}, largest {max(ratios):.3f}. "
         f"Our largest bias: {max(np.abs(biases)):.1f} standard errors among {len(biases)}.\n"
     )

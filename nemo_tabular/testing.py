@@ -18,9 +18,8 @@ def check_codec(codec: Codec, values: pa.Array, *, seed: int = 0, random_rows: i
     """Check the whole contract of `codec` on `values`, which it must be able to hold.
 
     Codes have the promised type, shape and range; values come back with the exact type, missing and special
-    values
-    as themselves, numbers exactly or within `half_step`; any in-range codes decode; the residual is uniform
-    over `widths` points of the cell and leaves the modelled slots alone; JSON gives an equal codec back.
+    values as themselves, numbers exactly or within `half_step`; any in-range codes decode; the residual is
+    uniform over `widths` points of the cell and leaves the modelled slots alone; JSON gives an equal codec.
     """
     codes = codec.encode(values)
     _check_codes(codec, codes, len(values))

@@ -45,9 +45,7 @@ def is_exact(kind: pa.DataType) -> bool:
 
 
 def numbers(array: pa.Array) -> np.ndarray:
-    """The storage numbers of an array, zero-copy where Arrow allows; what stands under a null is
-    undefined.
-    """
+    """The storage numbers of an array, zero-copy where Arrow allows; undefined under a null."""
     kind = array.type
     if pa.types.is_decimal(kind):
         return _decimal_numbers(array)

@@ -42,9 +42,7 @@ class Slot:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Codec(ABC):
-    """Values of one column <-> int32 codes of shape (rows, slots). Frozen, JSON, equal if its JSON is
-    equal.
-    """
+    """Values of one column <-> int32 codes of shape (rows, slots). Frozen; equal if its JSON is."""
 
     codec: ClassVar[str]
 
@@ -65,9 +63,7 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, column: Column, profile: ColumnProfile) -> Codec:
-        """The codec of this column; CodecError if an option is unknown or no codec of this kind can hold the
-        values.
-        """
+        """The codec of this column; CodecError if an option is unknown or the values cannot be held."""
 
     @property
     @abstractmethod
@@ -113,8 +109,7 @@ class Codec(ABC):
         """int32 codes of shape (rows, slots).
 
         `unseen` (error, nearest, clip, other, missing, truncate) overrides the declared policy for values
-        that
-        the codec cannot hold; a policy that has no meaning for this codec leaves the declared one in force.
+        that the codec cannot hold; one that has no meaning for this codec leaves the declared one in force.
         """
         array = self._typed(values)
         codes = np.empty((len(array), len(self.slots)), np.int32, order="F")
@@ -148,9 +143,7 @@ class Codec(ABC):
         return pa.concat_arrays(pieces) if pieces else pa.array([], self.arrow_type)
 
     def codes_for(self, value: Any) -> np.ndarray:
-        """The code row of one Python value or text, for conditions; CodecError if the column cannot hold
-        it.
-        """
+        """The code row of one Python value or text, for conditions; CodecError if it cannot be held."""
         return self.encode(self._one(value), unseen="error")[0]
 
     def to_json(self) -> dict[str, Any]:

@@ -212,9 +212,7 @@ class CalendarCodec(Codec):
 
     @cached_property
     def _day_table(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray] | None:
-        """First day of the fitted years, and year, month and day of every day in them; None if they are too
-        many.
-        """
+        """First fitted day, and year, month and day of every fitted day; None if they are too many."""
         years = next((part.values for part in self.parts if part.name == "year"), None)
         if years is None:
             return None
@@ -416,9 +414,7 @@ def _offsets_around(column: Column, kind: pa.DataType, bounds: np.ndarray) -> tu
 
 
 def _step(column: Column, resolution: str | None, kind: pa.DataType, instants: np.ndarray) -> int:
-    """Storage units of the finest fraction of a second: given, or the largest power of ten that divides all
-    seen.
-    """
+    """Storage units of the finest fraction of a second: given, or the largest power of ten dividing all."""
     per_second = _per_second(kind)
     if resolution is not None:
         if resolution not in PER_SECOND or PER_SECOND[resolution] > per_second:

@@ -29,8 +29,7 @@ class CategoryCodec(Codec):
     Arrow's cast.
 
     Options: `unseen` (error | other | missing): what a value gets that was not seen at fit. `min_count`:
-    values
-    rarer than that become "other" (implies unseen: other). `other_text`: how "other" is
+    values rarer than that become "other" (implies unseen: other). `other_text`: how "other" is
     written (default "other").
     """
 

@@ -22,9 +22,7 @@ from nemo_tabular.codecs.specials import NON_FINITE, all_finite, rows_of
 from nemo_tabular.errors import CodecError
 
 RESIDUAL_BITS = 10
-"""Residual slots are digits of base 1024: shifts and masks, and few enough ids that a vocabulary stays 16
-bits wide.
-"""
+"""Residual slots are digits of base 1024: shifts and masks; few ids, so a vocabulary stays 16 bits wide."""
 
 POLICIES = ("error", "clip", "missing")
 
@@ -123,8 +121,7 @@ class DigitsCodec(Codec):
             return 0
         return self.grid.last + 1 if self.starts is None else len(self.starts)
 
-    # ------------------------------------------------------------------ encode: one look-up finds cell or
-    # spike
+    # ------------------------------------------------------------------ encode
 
     @cached_property
     def _intervals(self) -> tuple[Locator, np.ndarray, np.ndarray, np.ndarray]:
@@ -371,9 +368,7 @@ class DigitsCodec(Codec):
 
 
 def removed_positions(grid: Grid, spikes: np.ndarray) -> np.ndarray:
-    """Positions of those (rising) spikes that lie on a lattice point exactly; elsewhere a neighbour may
-    round there.
-    """
+    """Positions of those (rising) spikes that lie on a lattice point; elsewhere others round there."""
     if not len(spikes):
         return np.zeros(0, np.uint64)
     positions = grid.positions(spikes)

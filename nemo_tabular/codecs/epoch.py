@@ -1,7 +1,6 @@
 """Dates, times and timestamps enter; the digits of the integer that Arrow stores leave: no calendar.
 
-Everything is digits.py's; only the name differs, so that a schema says which of the two readings of time it
-means.
+Everything is digits.py's; only the name differs, so that a schema says which reading of time it means.
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ def lattice_dtype(last: int) -> np.dtype:
 
 @dataclass(frozen=True)
 class IntegerGrid:
-    """value = lo + step * position, for anything stored as int8 .. uint64; exact over the whole range of 64
-    bits.
-    """
+    """value = lo + step * position, for anything stored as int8 .. uint64; exact over all 64 bits."""
 
     kind: ClassVar[str] = "integer"
     exact: ClassVar[bool] = True
@@ -103,9 +101,7 @@ class DecimalGrid:
 
     @staticmethod
     def fits(minimum: float, maximum: float, decimals: int, dtype: np.dtype) -> bool:
-        """Whether the type is fine enough for so many decimals, so that every decimal number is its own
-        float.
-        """
+        """Whether every number of so many decimals is a float of its own."""
         return (
             max(abs(minimum), abs(maximum), maximum - minimum) * 10.0**decimals < 2.0 ** np.finfo(dtype).nmant
         )
@@ -117,9 +113,7 @@ class DecimalGrid:
 
 @dataclass(frozen=True)
 class FloatGrid:
-    """transform(value) = origin + step * position, rounded to the nearest position: no bias, half a step of
-    error.
-    """
+    """transform(value) = origin + step * position, rounded: no bias, half a step of error."""
 
     kind: ClassVar[str] = "float"
     exact: ClassVar[bool] = False
@@ -143,9 +137,7 @@ class FloatGrid:
         return scaled.astype(np.int64).astype(lattice_dtype(self.last))
 
     def values(self, positions: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The middle of what rounds to each position, in the column's own units, so that the error has no
-        bias.
-        """
+        """The middle, in the column's own units, of what rounds to each position: no bias."""
         centre = positions.astype(np.float64)
         if self.transform.linear:
             with np.errstate(over="ignore"):  # next to the largest float; clipped below

@@ -13,9 +13,7 @@ TABLE_BITS = 16
 
 @dataclass(frozen=True, eq=False)
 class Locator:
-    """Intervals [starts[i], starts[i+1]) that tile 0 .. last; `starts` rises from 0, fewer than 65,536 of
-    them.
-    """
+    """Intervals [starts[i], starts[i+1]) that tile 0 .. last; `starts` rises from 0, fewer than 65,536."""
 
     starts: np.ndarray
     last: int

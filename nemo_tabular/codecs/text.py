@@ -125,9 +125,7 @@ class TextCodec(Codec):
         return symbols[:, :width], too_long
 
     def _cut(self, symbols: np.ndarray, rows: np.ndarray) -> None:
-        """Take back the bytes of a character that does not fit whole: up to three continuation bytes and its
-        lead.
-        """
+        """Take back the bytes of a character that does not fit whole (three continuation bytes at most)."""
         width = len(self.alphabets)
         part = symbols[rows]
         inside = (part[:, width] >= 0x80) & (part[:, width] < 0xC0)
@@ -172,9 +170,7 @@ class TextCodec(Codec):
 
 
 def _alphabets(profile: ColumnProfile) -> tuple[tuple[int, ...], ...]:
-    """Symbols seen at each position; from a sample, the whole class (digits, capitals, small letters) of
-    each.
-    """
+    """Symbols seen at each position; from a sample, the whole class (digits, letters) of each."""
     if profile.distinct is not None:
         values, complete = pa.array([v for v in profile.distinct if v is not None], pa.string()), True
     else:
@@ -189,8 +185,7 @@ def _alphabets(profile: ColumnProfile) -> tuple[tuple[int, ...], ...]:
         seen = set(np.unique(symbols[:, k]).tolist()) or {END}
         if not complete:
             seen |= {b for members in CLASSES if seen & set(members) for b in members}
-        # A position after an end can only be an end as well, so wherever one text may be over, END comes
-        # first.
+        # After an end there can only be ends, so wherever one text may be over, END comes first.
         out.append((*([END] if END in seen else []), *sorted(seen - {END})))
     return tuple(out)
 

@@ -16,9 +16,7 @@ YEO_JOHNSON_ROWS = 20_000
 
 
 def robust_scale(sample: np.ndarray) -> float:
-    """Interquartile range; where that is zero, the standard deviation, then the range, then 1. Never
-    infinite.
-    """
+    """Interquartile range; where it is 0, the standard deviation, the range, or 1. Never infinite."""
     if len(sample) == 0:
         return 1.0
     scaled = sample / (top := float(np.abs(sample).max()) or 1.0)  # 1e308 - -1e308 overflows
@@ -87,9 +85,7 @@ class Log1p:
 
 @dataclass(frozen=True)
 class YeoJohnson:
-    """Yeo and Johnson's power transform (Biometrika 2000) of (x - centre) / scale, lambda by maximum
-    likelihood.
-    """
+    """Yeo and Johnson's power transform (Biometrika 2000), lambda by maximum likelihood."""
 
     kind: ClassVar[str] = "yeo-johnson"
     linear: ClassVar[bool] = False
@@ -139,8 +135,7 @@ def _power_log(z: np.ndarray, power: float) -> np.ndarray:
 def _power_exp(t: np.ndarray, power: float) -> np.ndarray:
     if abs(power) < 1e-6:
         return np.expm1(np.minimum(t, 700))
-    # Outside the image (t * power <= -1) there is no inverse; the clip leaves a value beyond the fitted
-    # range.
+    # Outside the image (t * power <= -1) there is no inverse; the clip leaves the fitted range.
     inside = np.maximum(t * power, -1 + 1e-16)
     return np.expm1(np.minimum(np.log1p(inside) / power, 700))
 

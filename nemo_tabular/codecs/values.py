@@ -29,9 +29,7 @@ LOOKUP_LIMIT = 1 << 16
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ValuesCodec(Codec):
-    """One token a value. Option `unseen` (error | nearest | missing): what a value gets that was not seen at
-    fit.
-    """
+    """One token a value. Option `unseen` (error | nearest | missing): for values not seen at fit."""
 
     codec: ClassVar[str] = "values"
 

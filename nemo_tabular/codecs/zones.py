@@ -10,11 +10,10 @@ DAY = 86_400
 
 
 def transitions(zone: str, first: int, last: int) -> tuple[tuple[int, int], ...]:
-    """(from this UTC second on, offset in seconds) over [first, last], rising; the first entry holds before
-    it too.
+    """(from this UTC second on, offset in seconds) over [first, last]; the first holds before too.
 
-    Zones change at most once in a day and a half, so daily samples miss nothing. Raises pyarrow.ArrowInvalid
-    for an unknown zone.
+    Zones change at most once in a day and a half, so daily samples miss nothing. ArrowInvalid: the
+    zone is unknown.
     """
     days = np.append(np.arange(first, last, DAY, dtype=np.int64), last)
     offsets = _offsets(days, zone)
