@@ -119,7 +119,7 @@ class TrainerConfig(Section):
 
     max_steps: int | None = Field(None, ge=1)
     """Steps of the whole schedule; None: follows from max_epochs and min_steps."""
-    max_epochs: float = Field(4.5, gt=0)
+    max_epochs: float = Field(6.5, gt=0)
     """Passes over the training rows, where max_steps is not given."""
     min_steps: int = Field(600, ge=1)
     """A short table is passed over more often, so that at least so many steps are made (early stopping watches)."""
@@ -129,7 +129,7 @@ class TrainerConfig(Section):
     """Arithmetic of the blocks; with bf16 the optimizer keeps fp32 weights."""
     val_check_interval: int | None = Field(None, ge=1)
     """Steps between validations; None: a tenth of the schedule."""
-    limit_val_rows: int = Field(20_000, ge=1)
+    limit_val_rows: int = Field(4096, ge=1)
     """At most so many documents in one validation."""
     patience: int = Field(3, ge=1)
     """Stop after so many validations without a new best."""

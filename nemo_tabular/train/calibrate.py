@@ -12,13 +12,13 @@ from ..batches import DocumentBatches, RowBatches
 from ..models.gpt import TabularGPT
 from .validate import codes_of, to_device
 
-MAX_DOCUMENTS = 65_536
+MAX_DOCUMENTS = 32_768
 BATCH = 2048
 PRIOR = 0.5  # count added to both sides, so that a code that never occurs keeps a finite bias
 
 
 def calibrate(model: TabularGPT, batches: RowBatches | DocumentBatches, device: torch.device) -> torch.Tensor:
-    """The bias (V,) with which predicted and real counts of every code agree over (at most 65,536 of) the rows."""
+    """The bias (V,) with which predicted and real counts of every code agree over (at most 32,768 of) the rows."""
     size = BATCH if isinstance(batches, RowBatches) else max(1, BATCH // 32)
     read = codes_of(batches)
     items = batches.take(0, min(batches.num_items, MAX_DOCUMENTS))
