@@ -41,7 +41,7 @@ def main() -> None:
     synthesizer.save(FOLDER / "run")
     print(f"{time.monotonic() - started:.0f} s: trained; generating and scoring", flush=True)
     synthesizer.write(names["synthetic"], TRAIN_ROWS, seed=SEED)
-    report = evaluate(names["train"], names["test"], names["synthetic"], seed=SEED)
+    report = evaluate(*names.values(), schema=synthesizer.schema, seed=SEED)
     report.to_png(FOLDER / "flights.png")
 
     print(report)
