@@ -47,9 +47,9 @@ def main() -> None:
     print(report)
     print(f"""
 in {time.monotonic() - started:.0f} s:
-  {names["synthetic"]}   {TRAIN_ROWS:,} synthetic flights; {names["train"]} holds the real ones
-  {FOLDER}/flights.png             every column and every pair of columns, real beside synthetic
-  {FOLDER}/run                     the model
+  {names["synthetic"]}  {TRAIN_ROWS:,} synthetic flights; {names["train"]} holds the real ones
+  {FOLDER}/flights.png            every column and every pair of columns, real beside synthetic
+  {FOLDER}/run                    the model
 
 try next (after: source .venv/bin/activate):
   nemo-tabular generate {FOLDER}/run --rows 100000 --given origin=JFK -o {FOLDER}/from_jfk.csv
