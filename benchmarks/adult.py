@@ -1,10 +1,11 @@
-"""Adult, from CSV to scores, through the command line: quality, CPU seconds and memory against the bars we hold ourselves to.
+"""Adult, from CSV to scores, through the command line: quality, CPU seconds and memory against the bars we
+hold ourselves to.
 
     python benchmarks/adult.py [--data FOLDER] [--seeds 1 2 3]
 
-FOLDER holds adult_train.csv(.gz) and adult_test.csv(.gz) (UCI, 32,561 and 16,281 rows with a header). Each stage is a process
-of its own on one thread; its CPU seconds (start-up included) and peak memory are the operating system's. Writes
-benchmarks/results/adult.md.
+FOLDER holds adult_train.csv(.gz) and adult_test.csv(.gz) (UCI, 32,561 and 16,281 rows with a header). Each
+stage is a process of its own on one thread; its CPU seconds (start-up included) and peak memory are the
+operating system's. Writes benchmarks/results/adult.md.
 """
 
 import argparse
@@ -57,8 +58,8 @@ def find(folder: Path, name: str) -> Path:
 def reference_widths(train: pd.DataFrame, test: pd.DataFrame) -> float:
     """Mean log width of the 128 quantile bins of fnlwgt that the test rows fall in.
 
-    The bar of 19.95 nats was set with fnlwgt at that resolution; our figure is at the resolution of whole numbers. Both are
-    densities over the same numbers: subtracting this makes them comparable.
+    The bar of 19.95 nats was set with fnlwgt at that resolution; our figure is at the resolution of whole
+    numbers. Both are densities over the same numbers: subtracting this makes them comparable.
     """
     edges = np.unique(np.quantile(train["fnlwgt"], np.linspace(0, 1, 129)))
     place = np.clip(np.searchsorted(edges, test["fnlwgt"], side="right") - 1, 0, len(edges) - 2)
@@ -66,7 +67,9 @@ def reference_widths(train: pd.DataFrame, test: pd.DataFrame) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "adult")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the generation")
     parser.add_argument("--override", nargs="*", default=[], help="settings over the recipe")
@@ -111,7 +114,8 @@ def main() -> None:
     rate = (many - ROWS) / (large - small)
     lines += [
         "",
-        f"Test NLL: {nll:.4f} nats a row with fnlwgt to the unit; {coarse:.4f} with fnlwgt in 128 quantile bins, the "
+        f"Test NLL: {nll:.4f} nats a row with fnlwgt to the unit; {coarse:.4f} with fnlwgt in 128 quantile "
+        "bins, the "
         f"resolution of the bar (at most 19.95): {'met' if coarse <= 19.95 else 'not met'}.",
         "",
         f"Generation: {rate:,.0f} rows per CPU second beyond start-up (bar: 40,000), "

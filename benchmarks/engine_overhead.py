@@ -1,9 +1,11 @@
-"""What the engine costs: CPU seconds of a training step on megatron-core against the same model in plain torch.
+"""What the engine costs: CPU seconds of a training step on megatron-core against the same model in plain
+torch.
 
     python benchmarks/engine_overhead.py [--steps 60] [--rounds 5]
 
-Equal weights, equal batches, the same attention and activation kernels, one thread, interleaved rounds; also the slot head against a masked softmax over the whole
-vocabulary on a table with a 20,000-category column. Writes benchmarks/results/engine_overhead.md.
+Equal weights, equal batches, the same attention and activation kernels, one thread, interleaved rounds; also
+the slot head against a masked softmax over the whole vocabulary on a table with a 20,000-category column.
+Writes benchmarks/results/engine_overhead.md.
 """
 
 import argparse
@@ -72,7 +74,9 @@ class PlainGPT(torch.nn.Module):
         x = torch.cat([begin, values]) + self.position.unsqueeze(1)
         for block in self.blocks:
             x = block(x)
-        total, _ = SlotLoss.apply(self.embedding, self.bias, self.offsets, codes.unbind(0), None, *self.final(x).unbind(0))
+        total, _ = SlotLoss.apply(
+            self.embedding, self.bias, self.offsets, codes.unbind(0), None, *self.final(x).unbind(0)
+        )
         return total
 
 
@@ -102,7 +106,9 @@ def steps_of(layers: int, rows: int, steps: int, rounds: int) -> tuple[float, fl
     engine = TabularGPT(recipe, "32", ADULT_SIZES, groups)
     plain = PlainGPT(engine, layers, recipe.hidden_size, recipe.num_attention_heads)
     train = TrainStep(engine, OptimConfig(), groups)
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(
+        plain.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
     batches = [torch.stack([torch.randint(0, c, (rows,)) for c in ADULT_SIZES]) for _ in range(steps)]
     first = abs(train([batches[0]], 1e-3)[0] - plain_step(plain, optimizer, batches[0]))
     assert first < 1e-4, f"the two models differ: {first}"
@@ -137,34 +143,47 @@ def head_comparison(rows: int, rounds: int) -> tuple[float, float, float]:
 
     def masked() -> torch.Tensor:
         losses = [
-            functional.cross_entropy(functional.linear(y[s], weight, bias) + masks[s], targets[s] + offsets[s], reduction="sum")
+            functional.cross_entropy(
+                functional.linear(y[s], weight, bias) + masks[s], targets[s] + offsets[s], reduction="sum"
+            )
             for s in range(len(WIDE_SIZES))
         ]
         return torch.stack(losses).sum()
 
     difference = float(((slot() - masked()).abs() / masked()).detach())
-    times = [(cpu_ms(lambda _: slot().backward(), 3), cpu_ms(lambda _: masked().backward(), 3)) for _ in range(rounds)]
+    times = [
+        (cpu_ms(lambda _: slot().backward(), 3), cpu_ms(lambda _: masked().backward(), 3))
+        for _ in range(rounds)
+    ]
     return statistics.median(t[0] for t in times), statistics.median(t[1] for t in times), difference
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = ["| layers | rows a step | engine, CPU ms | plain torch, CPU ms | ratio: median (min-max) |", "|---|---|---|---|---|"]
+    lines = [
+        "| layers | rows a step | engine, CPU ms | plain torch, CPU ms | ratio: median (min-max) |",
+        "|---|---|---|---|---|",
+    ]
     for layers, rows in ((1, 128), (2, 128), (2, 512)):
         engine, plain, ratios = steps_of(layers, rows, max(10, options.steps * 128 // rows), options.rounds)
         middle = statistics.median(ratios)
         lines.append(
-            f"| {layers} | {rows} | {engine:.2f} | {plain:.2f} | {middle:.3f} ({min(ratios):.3f}-{max(ratios):.3f}) |"
+            f"| {layers} | {rows} | {engine:.2f} | {plain:.2f} | "
+            f"{middle:.3f} ({min(ratios):.3f}-{max(ratios):.3f}) |"
         )
         print(lines[-1], flush=True)
     slot, masked, difference = head_comparison(128, options.rounds)
     head = (
-        f"Output layer, 128 rows, slots of {WIDE_SIZES} ids, forward and backward: slot head {slot:.2f} CPU ms, masked softmax "
-        f"over all ids {masked:.2f} CPU ms, ratio {masked / slot:.1f}; relative difference of the losses {difference:.1e}."
+        f"Output layer, 128 rows, slots of {WIDE_SIZES} ids, forward and backward: "
+        f"slot head {slot:.2f} CPU ms, masked softmax "
+        f"over all ids {masked:.2f} CPU ms, ratio {masked / slot:.1f}; "
+        f"relative difference of the losses {difference:.1e}."
     )
     print(head)
     write_result("engine_overhead", "Engine overhead", "\n".join(lines) + "\n\n" + head)

@@ -22,8 +22,12 @@ def hardware() -> str:
 def commit() -> str:
     """The short name of the commit, with a plus sign if files were changed since."""
     try:
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        head = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
@@ -33,6 +37,6 @@ def write_result(name: str, title: str, body: str) -> Path:
     """Write the result file and return its path. The previous result is replaced: git keeps the history."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.md"
-    head = f"# {title}\n\n{date.today()}, commit {commit()}, {hardware()}, Python {platform.python_version()}.\n\n"
-    path.write_text(head + body.rstrip() + "\n")
+    where = f"{date.today()}, commit {commit()}, {hardware()}, Python {platform.python_version()}"
+    path.write_text(f"# {title}\n\n{where}.\n\n{body.rstrip()}\n")
     return path

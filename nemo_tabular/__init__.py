@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """`Synthesizer` is imported when first asked for, so that `nemo-tabular --help` need not wait for torch."""
+    """`Synthesizer` is imported when first asked for: `nemo-tabular --help` need not wait for torch."""
     if name == "Synthesizer":
         from .synthesizer import Synthesizer
 

@@ -1,7 +1,7 @@
 """The settings of a run: a YAML file and dotted overrides enter, one frozen, checked `Config` leaves.
 
-OmegaConf reads YAML and `a.b=c`; pydantic owns names, types and limits. Names are those that users of Megatron, NeMo and
-Lightning already type. The text under a field is its documentation.
+OmegaConf reads YAML and `a.b=c`; pydantic owns names, types and limits. Names are those that users of
+Megatron, NeMo and Lightning already type. The text under a field is its documentation.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,9 @@ class ModelConfig(Section):
     init_method_std: float | None = Field(None, gt=0)
     """Standard deviation of the initial weights; None: 0.64 / sqrt(hidden_size)."""
     order: Literal["entropy", "schema"] | tuple[str, ...] = "entropy"
-    """Order in which the model sees the columns of a row: rising marginal entropy, the table's, or a list of names."""
+    """Order in which the model sees the columns of a row: rising marginal entropy, the table's, or a list of
+    names.
+    """
     condition_on: tuple[str, ...] = ()
     """Columns that come first, so that `--given` can fix them."""
     tensor_model_parallel_size: int = Field(1, ge=1)
@@ -72,7 +74,8 @@ class ModelConfig(Section):
     def _consistent(self) -> "ModelConfig":
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
+                f"hidden_size {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}"
             )
         if self.num_attention_heads % self.tensor_model_parallel_size:
             raise ValueError(
@@ -122,7 +125,9 @@ class TrainerConfig(Section):
     max_epochs: float = Field(6.5, gt=0)
     """Passes over the training rows, where max_steps is not given."""
     min_steps: int = Field(600, ge=1)
-    """A short table is passed over more often, so that at least so many steps are made (early stopping watches)."""
+    """A short table is passed over more often, so that at least so many steps are made (early stopping
+    watches).
+    """
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"
@@ -134,7 +139,9 @@ class TrainerConfig(Section):
     patience: int = Field(3, ge=1)
     """Stop after so many validations without a new best."""
     final_fit: bool = False
-    """After the number of steps is known, train once more on all rows, validation included, for exactly that long."""
+    """After the number of steps is known, train once more on all rows, validation included, for exactly that
+    long.
+    """
     save_every_n_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints; None: at every validation."""
     log_every_n_steps: int = Field(50, ge=1)
@@ -147,7 +154,7 @@ class RunConfig(Section):
     """Where the results go, and what randomness they start from."""
 
     dir: str | None = None
-    """Folder of the run: configuration, log, metrics, checkpoints, final model. A run found there is resumed."""
+    """Folder of the run: settings, metrics, checkpoints, final model. A run found there is resumed."""
     seed: int = Field(1, ge=0)
     """Seed of initial weights and of the order of the rows."""
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
@@ -196,7 +203,9 @@ def _complaints(error: ValidationError, where: str) -> str:
 
 
 def make_config(values: dict[str, Any], where: str = "config") -> Config:
-    """Check a nested dict of settings. Raises ConfigError that names each bad setting and the nearest valid name."""
+    """Check a nested dict of settings. Raises ConfigError that names each bad setting and the nearest valid
+    name.
+    """
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,7 @@
-"""The errors a user can meet. Each says where, what and what to do; all are ValueErrors, so `except ValueError` is enough."""
+"""The errors a user can meet: each says where, what and what to do.
+
+All are ValueErrors, so `except ValueError` is enough.
+"""
 
 
 class TabularError(ValueError):

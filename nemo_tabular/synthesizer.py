@@ -39,10 +39,15 @@ class Synthesizer:
     >>> s.log_prob(df_test)
     """
 
-    def __init__(self, model: str = "gpt", config: Config | str | Path | None = None, **overrides: Any) -> None:
-        """`config`: a recipe (YAML path or Config; default: the laptop's); `overrides`: dotted settings, with "__" for
-        the dot, e.g. `trainer__max_steps=500`. Raises ConfigError for what is unknown or impossible."""
-        dotted = [f"model.kind={model}"] + [f"{k.replace('__', '.')}={_yaml(v)}" for k, v in overrides.items()]
+    def __init__(
+        self, model: str = "gpt", config: Config | str | Path | None = None, **overrides: Any
+    ) -> None:
+        """`config`: a recipe (YAML path or Config; default: the laptop's); `overrides`: dotted settings, with
+        "__" for the dot, e.g. `trainer__max_steps=500`. Raises ConfigError for what is unknown or impossible.
+        """
+        dotted = [f"model.kind={model}"] + [
+            f"{k.replace('__', '.')}={_yaml(v)}" for k, v in overrides.items()
+        ]
         if isinstance(config, Config):
             from omegaconf import OmegaConf
 
@@ -56,8 +61,8 @@ class Synthesizer:
     def fit(self, table: Any, *, schema: Schema | str | Path | None = None, **reading: Any) -> Synthesizer:
         """Train on `table`: a data frame, an Arrow table, or the path of a file.
 
-        The schema is inferred unless given; `reading` goes to `open_table`. With run.dir set, the run is kept there
-        and resumed if it was stopped. Raises SchemaError, CodecError and ConfigError.
+        The schema is inferred unless given; `reading` goes to `open_table`. With run.dir set, the run is kept
+        there and resumed if it was stopped. Raises SchemaError, CodecError and ConfigError.
         """
         from .schema import infer_schema
         from .store import prepare
@@ -71,7 +76,11 @@ class Synthesizer:
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
             share = validation_share(schema.rows)
             store = prepare(
-                reader, Path(folder, "store"), schema=schema, splits=(1 - share, share), seed=self.config.run.seed
+                reader,
+                Path(folder, "store"),
+                schema=schema,
+                splits=(1 - share, share),
+                seed=self.config.run.seed,
             )
             result = train(self.config, store)
         if result.model is None:
@@ -117,7 +126,9 @@ class Synthesizer:
     def stream(self) -> RowStream:
         """The generator of tables, for whoever wants to write the pieces away himself."""
         if self.model.histories:
-            raise GenerationError("this model makes histories, documents of many rows; rows cannot be asked for singly")
+            raise GenerationError(
+                "this model makes histories, documents of many rows; rows cannot be asked for singly"
+            )
         if self._decoder is None:
             self._decoder = RowDecoder(self.model.weights())
         return RowStream(self._decoder, self.model.plan, self.model.tokenizer)
@@ -133,9 +144,11 @@ class Synthesizer:
         top_k: int = 0,
         top_p: float = 1.0,
     ) -> pd.DataFrame:
-        """`num_rows` synthetic rows as a data frame, columns in the table's order; row i depends on (seed, i) only.
+        """`num_rows` synthetic rows as a data frame, columns in the table's order; row i depends on (seed, i)
+        only.
 
-        `given`: values of leading columns, one for all rows or one a row (a data frame: one row for each of its rows).
+        `given`: values of leading columns, one for all rows or one a row (a data frame: one row for each of
+        its rows).
         """
         request = _request(num_rows, given, seed, first_row, Sampling(temperature, top_k, top_p))
         pieces = list(self.stream().tables(request))
@@ -154,7 +167,9 @@ class Synthesizer:
         top_k: int = 0,
         top_p: float = 1.0,
     ) -> int:
-        """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their number."""
+        """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their
+        number.
+        """
         if given is not None and not hasattr(given, "keys"):
             given = parse_given(given)
         request = _request(num_rows, given, seed, first_row, Sampling(temperature, top_k, top_p))
@@ -170,15 +185,19 @@ class Synthesizer:
     # ---- scoring ----
 
     def log_prob(self, table: Any, *, by_column: bool = False, unseen: str | None = None) -> Any:
-        """Exact log-probability of each row in nats: float64 (rows,), or with `by_column` a data frame (rows, columns).
+        """Exact log-probability of each row in nats: float64 (rows,), or with `by_column` a data frame (rows,
+        columns).
 
-        Each column is conditional on those before it in the model's order; the sum is the same in any case. A number's
-        resolution is the table's: integers have probabilities, floats the probability of their step. `unseen` says what
-        a value that training never saw is scored as ("nearest", "other", ...); by default it is a CodecError.
+        Each column is conditional on those before it in the model's order; the sum is the same in any case. A
+        number's resolution is the table's: integers have probabilities, floats the probability of their step.
+        `unseen` says what a value that training never saw is scored as ("nearest", "other", ...); by default
+        it is a CodecError.
         """
         model = self.model
         if model.histories:
-            raise GenerationError("log_prob of histories is not offered: this model was trained on documents of many rows")
+            raise GenerationError(
+                "log_prob of histories is not offered: this model was trained on documents of many rows"
+            )
         codes = model.tokenizer.encode_codes(table, unseen=unseen)
         modelled = torch.from_numpy(np.ascontiguousarray(codes[:, model.plan.slots].T).astype(np.int64))
         nll_SB = row_nll(model.weights(), modelled).double().numpy()
@@ -240,5 +259,3 @@ def _yaml(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-

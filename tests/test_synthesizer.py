@@ -7,7 +7,12 @@ import pytest
 from nemo_tabular import Synthesizer
 from nemo_tabular.errors import CheckpointError, CodecError, ConfigError, GenerationError
 
-QUICK = {"model__hidden_size": 32, "trainer__max_steps": 150, "trainer__num_threads": 1, "data__global_batch_size": 64}
+QUICK = {
+    "model__hidden_size": 32,
+    "trainer__max_steps": 150,
+    "trainer__num_threads": 1,
+    "data__global_batch_size": 64,
+}
 
 
 def make_table(rows=1500, seed=0):
@@ -43,7 +48,9 @@ def test_rows_look_like_the_table(synthesizer, table):
 
 def test_the_same_seed_gives_the_same_rows_however_they_are_asked_for(synthesizer):
     whole = synthesizer.sample(100, seed=4)
-    parts = pd.concat([synthesizer.sample(60, seed=4), synthesizer.sample(40, seed=4, first_row=60)], ignore_index=True)
+    parts = pd.concat(
+        [synthesizer.sample(60, seed=4), synthesizer.sample(40, seed=4, first_row=60)], ignore_index=True
+    )
     pd.testing.assert_frame_equal(whole, parts)
     assert not whole.equals(synthesizer.sample(100, seed=5))
     assert len(synthesizer.sample(0)) == 0
@@ -79,11 +86,17 @@ def test_log_prob_is_exact_and_adds_up_over_columns(synthesizer, table):
     assert list(columns.columns) == list(table.columns)
     np.testing.assert_allclose(columns.sum(axis=1), total, rtol=1e-9)
     every_height = pd.DataFrame(
-        {"sex": "Male", "age": 30, "height": [*np.round(np.arange(table.height.min(), table.height.max() + 0.05, 0.1), 1), None]}
+        {
+            "sex": "Male",
+            "age": 30,
+            "height": [*np.round(np.arange(table.height.min(), table.height.max() + 0.05, 0.1), 1), None],
+        }
     )
     conditional = synthesizer.log_prob(every_height, by_column=True)
     free = [c for c in synthesizer.model.plan.columns if c == "height" or c == "age"]
-    if free[-1] == "height":  # the last column in the model's order: its probabilities given the others sum to 1
+    if (
+        free[-1] == "height"
+    ):  # the last column in the model's order: its probabilities given the others sum to 1
         assert np.exp(conditional.height).sum() == pytest.approx(1, abs=1e-4)
 
 
@@ -140,7 +153,11 @@ def test_before_fit_there_is_nothing_to_sample_from(tmp_path):
 
 
 def tiny(**columns):
-    return Synthesizer(trainer__max_steps=3, trainer__num_threads=1).fit(pd.DataFrame(columns)).sample(20, seed=1)
+    return (
+        Synthesizer(trainer__max_steps=3, trainer__num_threads=1)
+        .fit(pd.DataFrame(columns))
+        .sample(20, seed=1)
+    )
 
 
 def test_odd_little_tables_work():

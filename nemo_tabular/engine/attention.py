@@ -1,8 +1,9 @@
-"""Megatron's core attention on plain torch: queries, keys and values enter as (T, B, heads, D), the context leaves as (T, B, H).
+"""Megatron's core attention on plain torch: queries, keys and values enter as (T, B, heads, D), the context
+leaves as (T, B, H).
 
-Which kernel runs follows from the length in hand, because on a CPU the differences are large (measured): below 16 keys a
-softmax over the leading dimension, up to 32 keys plain matrix products, above that `scaled_dot_product_attention`.
-On CUDA it is always the latter (flash).
+Which kernel runs follows from the length in hand, because on a CPU the differences are large (measured):
+below 16 keys a softmax over the leading dimension, up to 32 keys plain matrix products, above that
+`scaled_dot_product_attention`. On CUDA it is always the latter (flash).
 
 Shapes: T positions, B rows, N heads, D head size, H = N * D.
 """
@@ -22,7 +23,9 @@ SDPA_ABOVE = 32
 
 
 def _causal_bias(length: int, like: Tensor, _made: dict[tuple[object, ...], Tensor] = {}) -> Tensor:  # noqa: B006
-    """(T, T) matrix: 0 where a position may look, a large negative number above the diagonal; made once a length."""
+    """(T, T) matrix: 0 where a position may look, a large negative number above the diagonal; made once a
+    length.
+    """
     key = (length, like.dtype, like.device)
     if key not in _made:
         full = torch.full((length, length), -1e9, dtype=like.dtype, device=like.device)
@@ -47,7 +50,9 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Causal attention by the kernel that is fastest at this length; q and the result are (B, N, T, D)."""
     grouped = k.shape[1] != q.shape[1]
     if q.shape[2] > SDPA_ABOVE or q.is_cuda or grouped:
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+        return functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scale, enable_gqa=grouped
+        )
     return _matmul_attention(q, k, v, scale)
 
 
@@ -80,5 +85,6 @@ class CoreAttention(MegatronModule):
         packed_seq_params: object = None,
     ) -> Tensor:
         length, rows, heads, size = query.shape
-        context = causal_attention(*(x.permute(1, 2, 0, 3) for x in (query, key, value)), self.scale)
+        q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+        context = causal_attention(q, k, v, self.scale)
         return context.permute(2, 0, 1, 3).reshape(length, rows, heads * size)

@@ -1,4 +1,6 @@
-"""Megatron's TransformerConfig and TransformerBlock from our settings; hidden states (T, B, H) enter and leave."""
+"""Megatron's TransformerConfig and TransformerBlock from our settings; hidden states (T, B, H) enter and
+leave.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import ModelConfig
+
 from . import launch as _launch  # prepares the import of megatron on a CPU  # noqa: F401  isort: skip
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.process_groups_config import ProcessGroupCollection
@@ -21,7 +24,9 @@ from .norm import Norm
 
 
 class _SquaredRelu(torch.autograd.Function):
-    """relu(x)^2 in two passes forward and one backward; Megatron's own is jit-compiled, which is slower on a CPU."""
+    """relu(x)^2 in two passes forward and one backward; Megatron's own is jit-compiled, which is slower on a
+    CPU.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -42,7 +47,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def transformer_config(model: ModelConfig, precision: str) -> TransformerConfig:
-    """Megatron's configuration object. No linear biases and no dropout: both were measured to be useless on tables."""
+    """Megatron's configuration object. No linear biases and no dropout: both were measured to be useless on
+    tables.
+    """
     bf16 = precision == "bf16-mixed"
     dtype = torch.bfloat16 if bf16 else torch.float32
     return TransformerConfig(

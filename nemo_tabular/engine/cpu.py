@@ -1,13 +1,14 @@
 """Lets megatron-core 0.16.1 run on a machine without CUDA: an import hook, scoped to `megatron.*`.
 
-Enters: the source of each Megatron module at import. Leaves: the same module with `torch.cuda` replaced by a stand-in.
+Enters: the source of each Megatron module at import. Leaves: the same module with `torch.cuda` replaced by a
+stand-in.
 
-Torch itself is never patched (patching `torch.cuda.*` breaks torch's own compiler tables). Each module is rewritten
-on its syntax tree while it is imported:
+Torch itself is never patched (patching `torch.cuda.*` breaks torch's own compiler tables). Each module is
+rewritten on its syntax tree while it is imported:
 
-1. the expression `torch.cuda` becomes the object `CPU_CUDA` of this file;
-2. the string constants "cuda" and "cuda:N" become "cpu", "torch.cuda.FloatTensor" becomes "torch.FloatTensor";
-3. the call `x.cuda(...)` becomes `x.cpu()`, `x.record_stream(...)` becomes None, `pin_memory=True` becomes False.
+1. the expression `torch.cuda` becomes the object `CPU_CUDA` of this file; 2. the string constants "cuda" and
+"cuda:N" become "cpu", "torch.cuda.FloatTensor" becomes "torch.FloatTensor"; 3. the call `x.cuda(...)` becomes
+`x.cpu()`, `x.record_stream(...)` becomes None, `pin_memory=True` becomes False.
 
 On a machine with CUDA nothing is installed and Megatron runs as it is.
 """
@@ -25,7 +26,6 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-
 
 KEEP_BYTES = 256 << 20
 
@@ -141,7 +141,9 @@ class _Rewrite(ast.NodeTransformer):
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Compiles the rewritten source; never reads or writes bytecode of it, so that other programs get the real thing."""
+    """Compiles the rewritten source; never reads or writes bytecode of it, so that other programs get the
+    real thing.
+    """
 
     def path_stats(self, path: str) -> Any:
         raise OSError("rewritten modules have no bytecode cache")
@@ -176,7 +178,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _one_generator(module: ModuleType) -> None:
-    """Megatron's CUDA generator is the CPU's own here: read and set that one, and spare the user its warning."""
+    """Megatron's CUDA generator is the CPU's own here: read and set that one, without its warning."""
     module._get_cuda_rng_state = lambda device="cpu", clone=False, graph_safe=False: torch.get_rng_state()  # type: ignore[attr-defined]
     module._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)  # type: ignore[attr-defined]
     logging.getLogger(module.__name__).addFilter(lambda r: "CPU RNG state changed" not in r.getMessage())
@@ -190,8 +192,8 @@ _AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
 def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed instead of returning it to the system at once.
 
-    A step frees and asks again for the same few megabytes; by default each time costs a system call and the page faults
-    of fresh memory, a tenth of a step on small models. Does nothing on other C libraries.
+    A step frees and asks again for the same few megabytes; by default each time costs a system call and the
+    page faults of fresh memory, a tenth of a step on small models. Does nothing on other C libraries.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3
     with contextlib.suppress(OSError, AttributeError):

@@ -1,4 +1,5 @@
-"""From "some processes were started" to "each knows its groups": by torchrun, by srun, or by nothing at all (one process).
+"""From "some processes were started" to "each knows its groups": by torchrun, by srun, or by nothing at all
+(one process).
 
 Enters: the environment and a layout. Leaves: Megatron's process groups, to be passed on as an argument.
 """
@@ -14,7 +15,7 @@ from . import cpu
 from .layout import ParallelLayout
 
 cpu.install()
-# Megatron tells every CPU user that Triton, apex and TransformerEngine are missing; here that is the normal case.
+# Megatron warns of missing Triton, apex and TransformerEngine; on a CPU that is the normal case.
 logging.getLogger("megatron").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"megatron\..*")
 warnings.filterwarnings("ignore", message=".*(Transformer Engine|Apex|apex|nvidia-modelopt).*")
@@ -48,7 +49,9 @@ def _join() -> None:
 
 
 def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
-    """Join the other ranks and build the groups of `layout`. Calling it again with another layout rebuilds them."""
+    """Join the other ranks and build the groups of `layout`. Calling it again with another layout rebuilds
+    them.
+    """
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
     _join()

@@ -18,7 +18,8 @@ class ParallelLayout:
         if self.world_size % self.model_size:
             raise ConfigError(
                 f"model: tensor x pipeline x context parallel = {self.model_size} ranks do not divide the "
-                f"{self.world_size} started; start a multiple of {self.model_size}, or change model.*_parallel_size"
+                f"{self.world_size} started; start a multiple of {self.model_size}, "
+                "or change model.*_parallel_size"
             )
 
     @property

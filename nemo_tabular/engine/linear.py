@@ -1,7 +1,8 @@
-"""Megatron's parallel linear layers with a short way for one tensor-parallel rank: (T, B, in) enters, (T, B, out) leaves.
+"""Megatron's parallel linear layers with a short way for one tensor-parallel rank: (T, B, in) enters, (T, B,
+out) leaves.
 
-Parameters, initial values and checkpoints are Megatron's. With one rank there is nobody to exchange with, and torch's own
-linear spares the Python of Megatron's autograd function: a tenth of a small model's step.
+Parameters, initial values and checkpoints are Megatron's. With one rank there is nobody to exchange with, and
+torch's own linear spares the Python of Megatron's autograd function: a tenth of a small model's step.
 """
 
 from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear

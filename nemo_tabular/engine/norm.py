@@ -1,6 +1,7 @@
 """LayerNorm or RMSNorm in plain torch, in the shape Megatron's layer spec asks for.
 
-Megatron's own torch norm refuses sequence parallelism; this one marks its parameters so that Megatron reduces them.
+Megatron's own torch norm refuses sequence parallelism; this one marks its parameters so that Megatron reduces
+them.
 """
 
 import torch

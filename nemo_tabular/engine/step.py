@@ -1,4 +1,6 @@
-"""One training step on Megatron's schedule, gradient buffers and optimizer: batches enter, new weights and the loss leave."""
+"""One training step on Megatron's schedule, gradient buffers and optimizer: batches enter, new weights and
+the loss leave.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -7,16 +9,17 @@ import torch
 from torch import Tensor
 
 from ..config import OptimConfig
+
 from . import launch as _launch  # prepares the import of megatron on a CPU  # noqa: F401  isort: skip
 from megatron.core.distributed import (
     DistributedDataParallel,
     DistributedDataParallelConfig,
     finalize_model_grads,
 )
+from megatron.core.enums import ModelType
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.process_groups_config import ProcessGroupCollection
-from megatron.core.enums import ModelType
 from megatron.core.transformer.module import MegatronModule
 
 
@@ -36,10 +39,12 @@ class _Module(MegatronModule):
 
 
 class TrainStep:
-    """Owns the gradient buffers and the optimizer of a module whose forward returns (sum of losses, its parts, number of documents)."""
+    """Owns the gradient buffers and the optimizer of a module whose forward returns (sum of losses, its
+    parts, number of documents).
+    """
 
     def __init__(self, module: torch.nn.Module, optim: OptimConfig, groups: ProcessGroupCollection) -> None:
-        config = module.config
+        config: Any = module.config
         self.groups, self.clip_grad = groups, optim.clip_grad
         bf16 = config.params_dtype == torch.bfloat16
         self.model = DistributedDataParallel(
@@ -81,7 +86,9 @@ class TrainStep:
         return [group for part in parts for group in part.optimizer.param_groups]
 
     def _clip(self) -> float:
-        """Norm of the gradient, after which no gradient is longer than clip_grad. One pass over the flat buffers."""
+        """Norm of the gradient, after which no gradient is longer than clip_grad. One pass over the flat
+        buffers.
+        """
         buffers = [b.grad_data for b in self.model.buffers]
         norm = torch.stack([torch.linalg.vector_norm(b, dtype=torch.float32) for b in buffers]).norm()
         if self.clip_grad:
@@ -93,8 +100,8 @@ class TrainStep:
     def __call__(self, batches: Sequence[Any], lr: float) -> tuple[float, float]:
         """Forward and backward over the micro-batches, then the update.
 
-        Returns the mean loss a document of this rank (nats) and the gradient's norm. Where either is not finite the
-        update is skipped and the weights stay as they were; the caller decides what that means.
+        Returns the mean loss a document of this rank (nats) and the gradient's norm. Where either is not
+        finite the update is skipped and the weights stay as they were; the caller decides what that means.
         """
         self.model.zero_grad_buffer()
         self.optimizer.zero_grad()
@@ -133,9 +140,9 @@ class TrainStep:
             inner = optimizer.optimizer
             entries: dict[int, dict[str, Tensor]] = {}
             for key, value in state.items():
-                owner, index, name = key.split(".")
+                owner, number, name = key.split(".")
                 if int(owner) == part and name != "main":
-                    entries.setdefault(int(index), {})[name] = value
+                    entries.setdefault(int(number), {})[name] = value
             inner.load_state_dict({"state": entries, "param_groups": inner.state_dict()["param_groups"]})
             for index, main in enumerate(_main_weights(optimizer)):
                 main.data.copy_(state[f"{part}.{index}.main"])

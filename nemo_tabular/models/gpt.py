@@ -1,12 +1,14 @@
 """The GPT of tables: codes of rows enter, the negative log-likelihood in nats leaves.
 
-**Rows.** Each row is a sequence of its own: `[begin, v_0, ..., v_{S-2}]` predicts `[v_0, ..., v_{S-1}]`, where v_s is the
-code of slot s in the model's column order. Position s holds the embedding of the value before it plus the embedding of
-the slot that it predicts. The output layer is tied to the embedding of the values and computes one slot's ids only.
+**Rows.** Each row is a sequence of its own: `[begin, v_0, ..., v_{S-2}]` predicts `[v_0, ..., v_{S-1}]`,
+where v_s is the code of slot s in the model's column order. Position s holds the embedding of the value
+before it plus the embedding of the slot that it predicts. The output layer is tied to the embedding of the
+values and computes one slot's ids only.
 
-**Histories** (documents of many rows). One window of at most R rows is a sequence `[begin, v_00, ..., v_{R-1,S-1}]`;
-each position also carries the embedding of its row's place in the window. Slot 0 has one code more, the last: end of
-document (EOD), predicted after every row. `begin` differs for windows that start a document and those that continue one.
+**Histories** (documents of many rows). One window of at most R rows is a sequence `[begin, v_00, ...,
+v_{R-1,S-1}]`; each position also carries the embedding of its row's place in the window. Slot 0 has one code
+more, the last: end of document (EOD), predicted after every row. `begin` differs for windows that start a
+document and those that continue one.
 
 Shapes: S slots of a row, R rows of a window, B sequences, T positions, H hidden, V ids.
 """
@@ -29,8 +31,10 @@ POSITION_STD = 0.02
 
 
 class TabularGPT(torch.nn.Module):
-    """`sizes`: number of codes of each modelled slot, in model order. `max_rows` > 1 or `histories` makes it a model of
-    histories. `log_marginals` (V,) is where the head's bias starts: the model begins as the independent marginals."""
+    """`sizes`: number of codes of each modelled slot, in model order. `max_rows` > 1 or `histories` makes it
+    a model of histories. `log_marginals` (V,) is where the head's bias starts: the model begins as the
+    independent marginals.
+    """
 
     def __init__(
         self,
@@ -56,11 +60,11 @@ class TabularGPT(torch.nn.Module):
             self.row_position = torch.nn.Parameter(torch.randn(max_rows + 1, hidden) * POSITION_STD)
         self.bias = torch.nn.Parameter(torch.zeros(vocab) if log_marginals is None else log_marginals.clone())
         self.blocks = engine_block.transformer_block(self.config, groups)
-        shifts = torch.tensor(self.offsets[:-1]).unsqueeze(1)
-        self.register_buffer("shift_S1", shifts, persistent=False)
+        self.shift_S1: Tensor
+        self.register_buffer("shift_S1", torch.tensor(self.offsets[:-1]).unsqueeze(1), persistent=False)
 
     def forward(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor, int]:
-        """Sum of the negative log-likelihoods of the batch in nats, the same by slot (S,), and its documents."""
+        """Negative log-likelihood of the batch in nats: the sum, the sum by slot (S,), and its documents."""
         targets, scored, hidden = self._predictions(batch)
         total, by_slot = SlotLoss.apply(self.embedding, self.bias, self.offsets, targets, scored, *hidden)
         return total, by_slot, len(batch.lengths) if isinstance(batch, DocumentBatch) else batch.shape[1]
@@ -97,8 +101,7 @@ class TabularGPT(torch.nn.Module):
         return self.blocks(x_TBH.to(self.config.params_dtype), attention_mask=None)
 
     def _row_hidden(self, codes_SB: Tensor) -> Tensor:
-        slots, rows = codes_SB.shape
-        begin = self.begin[:1].expand(1, rows, -1)
+        begin = self.begin[:1].expand(1, codes_SB.shape[1], -1)
         values = functional.embedding(codes_SB[:-1] + self.shift_S1[:-1], self.embedding)
         return self._transform(torch.cat([begin, values]) + self.position.unsqueeze(1))
 

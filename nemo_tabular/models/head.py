@@ -1,9 +1,9 @@
 """The slot head: logits over the ids of the slot in hand only, and their loss, as one autograd function.
 
 Hidden states enter as S matrices (N, H), one a slot; targets are column-local codes. The sum of the negative
-log-likelihoods in nats leaves, with its gradients already made, so that no logits are kept. The loss equals a softmax over
-the whole vocabulary with every other slot's ids masked out; the cost is the sum of the blocks instead of rows times
-vocabulary.
+log-likelihoods in nats leaves, with its gradients already made, so that no logits are kept. The loss equals a
+softmax over the whole vocabulary with every other slot's ids masked out; the cost is the sum of the blocks
+instead of rows times vocabulary.
 
 Shapes: S slots, N predictions of a slot, H hidden, V all ids, C ids of one slot.
 """
@@ -24,8 +24,8 @@ def slot_log_probs(hidden_NH: Tensor, weight_CH: Tensor, bias_C: Tensor) -> Tens
 class SlotLoss(torch.autograd.Function):
     """`SlotLoss.apply(weight, bias, offsets, targets, scored, *hidden)`: (total, per-slot sums) in nats.
 
-    weight (V, H), bias (V,), offsets S + 1 ints, targets S int64 (N_s,), scored S floats (N_s,) or None (all count),
-    hidden S tensors (N_s, H).
+    weight (V, H), bias (V,), offsets S + 1 ints, targets S int64 (N_s,), scored S floats (N_s,) or None (all
+    count), hidden S tensors (N_s, H).
     """
 
     @staticmethod

@@ -1,6 +1,7 @@
 """A tokenizer, a sample of rows and a wish enter; the order in which a model sees columns and slots leaves.
 
-Columns of low entropy first: then rows share long prefixes, which generation computes once. Users never see this order.
+Columns of low entropy first: then rows share long prefixes, which generation computes once. Users never see
+this order.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from ..tokenizer import TableTokenizer
 
 @dataclass(frozen=True)
 class RowPlan:
-    """How a model reads a row: its columns in order, and the table's number and the size of each modelled slot."""
+    """How a model reads a row: its columns in order, and the table's number and the size of each modelled
+    slot.
+    """
 
     columns: tuple[str, ...]
     slots: np.ndarray

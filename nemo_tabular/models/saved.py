@@ -1,4 +1,5 @@
-"""A trained model as a folder: safetensors and JSON enter or leave, with the sha256 of every file; Megatron is not needed.
+"""A trained model as a folder: safetensors and JSON enter or leave, with the sha256 of every file; Megatron
+is not needed.
 
 model.json            architecture, column order, fingerprints, what training found
 weights.safetensors   parameters under the names of TabularGPT
@@ -34,7 +35,8 @@ MANIFEST = "manifest.json"
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:
     """Write `files` as `folder`, all or nothing: temporary folder, fsync, manifest of sha256, rename.
 
-    Raises CheckpointError where the disk refuses; what was there before stays, and the temporary folder is gone.
+    Raises CheckpointError where the disk refuses; what was there before stays, and the temporary folder is
+    gone.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
@@ -73,7 +75,9 @@ def _flush(folder: Path) -> None:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder that `write_folder` made, checked. Raises CheckpointError naming the file at fault."""
+    """Every file of a folder that `write_folder` made, checked. Raises CheckpointError naming the file at
+    fault.
+    """
     try:
         stamps = json.loads((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -81,7 +85,9 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     except ValueError as error:
         raise CheckpointError(f"{folder / MANIFEST}: damaged: {error}") from None
     if not isinstance(stamps, dict) or not all(isinstance(s, list) and len(s) == 2 for s in stamps.values()):
-        raise CheckpointError(f"{folder}: its {MANIFEST} is not of a model or checkpoint; name a run's folder")
+        raise CheckpointError(
+            f"{folder}: its {MANIFEST} is not of a model or checkpoint; name a run's folder"
+        )
     files = {}
     for name, (digest, size) in stamps.items():
         try:

@@ -1,4 +1,5 @@
-"""A saved model and codes of rows enter; the exact negative log-likelihood of every slot leaves. Plain torch, no Megatron.
+"""A saved model and codes of rows enter; the exact negative log-likelihood of every slot leaves. Plain torch,
+no Megatron.
 
 Shapes: S slots, B rows, H hidden, N heads, D head size.
 """

@@ -1,8 +1,9 @@
 """A trained model and the rows it was trained on enter; the same model with exact marginals leaves.
 
-Stochastic gradients leave the head's bias a little off, and with it every marginal. One step of iterative scaling over
-real rows (bias += log(count of a code / its predicted count)) puts each marginal right; it lowered the held-out loss too
-wherever it was measured (Adult: 19.914 to 19.909 nats, total variation of single columns .0060 to .0015).
+Stochastic gradients leave the head's bias a little off, and with it every marginal. One step of iterative
+scaling over real rows (bias += log(count of a code / its predicted count)) puts each marginal right; it
+lowered the held-out loss too wherever it was measured (Adult: 19.914 to 19.909 nats, total variation of
+single columns .0060 to .0015).
 """
 
 import numpy as np
@@ -18,7 +19,9 @@ PRIOR = 0.5  # count added to both sides, so that a code that never occurs keeps
 
 
 def calibrate(model: TabularGPT, batches: RowBatches | DocumentBatches, device: torch.device) -> torch.Tensor:
-    """The bias (V,) with which predicted and real counts of every code agree over (at most 32,768 of) the rows."""
+    """The bias (V,) with which predicted and real counts of every code agree over (at most 32,768 of) the
+    rows.
+    """
     size = BATCH if isinstance(batches, RowBatches) else max(1, BATCH // 32)
     read = codes_of(batches)
     items = batches.take(0, min(batches.num_items, MAX_DOCUMENTS))

@@ -23,7 +23,7 @@ KEEP_LAST = 2
 
 @dataclass
 class TrainState:
-    """Where a run stands. The loader's position is the step: the data of a step depend on (seed, step) only."""
+    """Where a run stands. The data of a step depend on (seed, step) only, so the step is the position."""
 
     phase: str = "fit"
     """"fit", "final" (the fit on all rows) or "done"."""

@@ -1,4 +1,6 @@
-"""Metrics of a run enter; metrics.csv, a progress bar or plain log lines, and whatever logger was asked for leave."""
+"""Metrics of a run enter; metrics.csv, a progress bar or plain log lines, and whatever logger was asked for
+leave.
+"""
 
 import csv
 import logging
@@ -23,7 +25,8 @@ def _lightning_loggers(run: RunConfig, folder: Path) -> list[Any]:
         from pytorch_lightning import loggers
     except ImportError:
         raise ConfigError(
-            "run.loggers needs Lightning's loggers: pip install 'nemo_tabular[loggers]', or leave run.loggers empty"
+            "run.loggers needs Lightning's loggers: pip install 'nemo_tabular[loggers]', "
+            "or leave run.loggers empty"
         ) from None
     make = {
         "tensorboard": lambda: loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
@@ -37,7 +40,9 @@ def _lightning_loggers(run: RunConfig, folder: Path) -> list[Any]:
 
 
 class RunLog:
-    """One run's reporter. Where `folder` is None (or on ranks other than 0: `quiet`) it keeps what it can in memory only."""
+    """One run's reporter. Where `folder` is None (or on ranks other than 0: `quiet`) it keeps what it can in
+    memory only.
+    """
 
     def __init__(self, run: RunConfig, folder: Path | None, *, quiet: bool = False) -> None:
         self.folder = None if quiet else folder
@@ -54,7 +59,7 @@ class RunLog:
             log.info("%s: steps %d to %d, %d documents each", phase, step, steps, rows_per_step)
 
     def step(self, step: int, loss: float, lr: float, norm: float, show: bool) -> None:
-        """Step number `step` (from 1) is done; `show` says whether it is one of those that are written down."""
+        """Step number `step` (from 1) is done; `show` says whether it is one to write down."""
         if self._bar is not None:
             self._bar.update(1)
         if not show:

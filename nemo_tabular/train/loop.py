@@ -1,7 +1,8 @@
-"""The training loop: a model, batches and a state enter; trained weights leave. It knows nothing of parallel layouts.
+"""The training loop: a model, batches and a state enter; trained weights leave. It knows nothing of parallel
+layouts.
 
-Each step's data and learning rate depend on (seed, step) only, so a run that was stopped anywhere ends where it would
-have ended.
+Each step's data and learning rate depend on (seed, step) only, so a run that was stopped anywhere ends where
+it would have ended.
 """
 
 import contextlib
@@ -81,7 +82,8 @@ class Loop:
                 bad = 0 if math.isfinite(loss) and math.isfinite(norm) else bad + 1
                 if bad >= MAX_BAD_STEPS:
                     raise ConfigError(
-                        f"step {state.step}: loss or gradient not finite {bad} times running; the last good weights "
+                        f"step {state.step}: loss or gradient not finite {bad} times running; "
+                        "the last good weights "
                         f"are kept. Lower optim.lr (now {self.config.optim.lr:g})"
                     )
                 ended = state.step == state.steps

@@ -1,4 +1,5 @@
-"""One training run: a configuration enters, a run folder and the trained model leave. A folder with a run is resumed.
+"""One training run: a configuration enters, a run folder and the trained model leave. A folder with a run is
+resumed.
 
 run.dir/config.yaml  metrics.csv  checkpoints/  model/
 """
@@ -48,7 +49,9 @@ class TrainResult:
 
 
 def train(config: Config, store: TokenStore | None = None) -> TrainResult:
-    """Train as `config` says on `store` (or the one at data.store). Raises ConfigError, StoreError, CheckpointError."""
+    """Train as `config` says on `store` (or the one at data.store). Raises ConfigError, StoreError,
+    CheckpointError.
+    """
     started = time.monotonic()
     if store is None:
         if config.data.store is None:
@@ -80,7 +83,9 @@ def _claim(folder: Path, config: Config, store: TokenStore) -> SavedModel | None
 
 
 def _same_run(old: Config, new: Config, where: Path) -> None:
-    """Raise ConfigError listing what differs between a run and its continuation in ways that change the result."""
+    """Raise ConfigError listing what differs between a run and its continuation in ways that change the
+    result.
+    """
     free = {"max_time", "log_every_n_steps", "num_threads", "save_every_n_steps"}
     before, after = old.model_dump(), new.model_dump()
     differing = [
@@ -141,7 +146,9 @@ class _Run:
         return RowPlan.of(store.tokenizer, order)
 
     def _log_marginals(self) -> Tensor:
-        """Where the head's bias starts: log shares of each slot's codes, none zero; EOD of histories last in slot 0."""
+        """Where the head's bias starts: log shares of each slot's codes, none zero; EOD of histories last in
+        slot 0.
+        """
         parts = []
         for s, slot in enumerate(self.plan.slots):
             counts = self.store.marginal_counts[slot].astype(np.float64)
@@ -239,7 +246,9 @@ class _Run:
         )
 
     def _calibrated(self, loop: Loop) -> dict[str, Tensor]:
-        """The phase's weights with the head's bias made to fit the marginals; a final fit to come makes it needless."""
+        """The phase's weights with the head's bias made to fit the marginals; a final fit to come makes it
+        needless.
+        """
         weights = loop.result()
         if loop.validation and self.config.trainer.final_fit:
             return weights

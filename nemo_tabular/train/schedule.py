@@ -9,7 +9,7 @@ from ..errors import ConfigError
 
 
 def num_steps(trainer: TrainerConfig, documents: int, global_batch_size: int) -> int:
-    """Steps of the whole schedule: max_steps, or what max_epochs and min_steps come to for so many documents."""
+    """Steps of the whole schedule: max_steps, or what max_epochs and min_steps come to."""
     if trainer.max_steps is not None:
         return trainer.max_steps
     return max(trainer.min_steps, math.ceil(trainer.max_epochs * documents / global_batch_size))
@@ -28,7 +28,7 @@ def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
 
 
 def parse_time(text: str | None) -> float:
-    """Seconds of "DD:HH:MM:SS" (Lightning's form); infinity for None. Raises ConfigError for anything else."""
+    """Seconds of "DD:HH:MM:SS" (Lightning's form); infinity for None. Raises ConfigError otherwise."""
     if text is None:
         return math.inf
     match = re.fullmatch(r"(\d+):(\d+):(\d+):(\d+)", text)

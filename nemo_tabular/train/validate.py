@@ -1,6 +1,7 @@
 """A model and held-out documents enter; nats a document, in total and by column, leave.
 
-The figure is exact at the resolution of the data: the uniform remainder of a number costs log(width of its cell).
+The figure is exact at the resolution of the data: the uniform remainder of a number costs log(width of its
+cell).
 """
 
 from collections.abc import Iterator

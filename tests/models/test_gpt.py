@@ -1,4 +1,6 @@
-"""The slot head against a masked softmax, and the GPT: causal, normalised, the same in plain torch as in Megatron."""
+"""The slot head against a masked softmax, and the GPT: causal, normalised, the same in plain torch as in
+Megatron.
+"""
 
 import itertools
 

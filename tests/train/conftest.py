@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from nemo_tabular.config import load_config
-from nemo_tabular.schema import infer_schema
 from nemo_tabular.readers import open_table
+from nemo_tabular.schema import infer_schema
 from nemo_tabular.store import prepare
 
 
@@ -37,7 +37,12 @@ def recipe():
     """A function from overrides to a configuration that trains in a second."""
 
     def make(*overrides: str):
-        quick = ["data.global_batch_size=64", "model.num_layers=1", "model.hidden_size=32", "trainer.num_threads=1"]
+        quick = [
+            "data.global_batch_size=64",
+            "model.num_layers=1",
+            "model.hidden_size=32",
+            "trainer.num_threads=1",
+        ]
         steps = ["trainer.max_steps=40", "trainer.val_check_interval=10", "trainer.log_every_n_steps=5"]
         return load_config(overrides=[*quick, *steps, *overrides])
 

@@ -31,7 +31,9 @@ def test_training_beats_independent_marginals(store, recipe):
     counts = [store.marginal_counts[s].astype(float) for s in result.model.plan.slots]
     independent = sum(-(c[c > 0] / c.sum() * np.log(c[c > 0] / c.sum())).sum() for c in counts)
     validation = torch.from_numpy(
-        store.tokenizer.codes(np.asarray(store.rows("validation")))[:, result.model.plan.slots].T.astype(np.int64)
+        store.tokenizer.codes(np.asarray(store.rows("validation")))[:, result.model.plan.slots].T.astype(
+            np.int64
+        )
     ).contiguous()
     modelled = float(row_nll(result.model.weights(), validation).sum(0).mean())
     assert modelled < independent - 0.8  # the colour alone tells half of the size
@@ -42,7 +44,12 @@ def test_training_beats_independent_marginals(store, recipe):
 def test_a_run_folder_holds_what_is_needed_and_is_not_trained_twice(store, recipe, tmp_path):
     config = recipe(f"run.dir={tmp_path / 'run'}")
     first = train(config, store)
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", "model"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints",
+        "model",
+    }
     with open(tmp_path / "run" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert {"train_nll", "val_nll", "val_nll/price", "rows_per_s"} <= {r["metric"] for r in rows}
@@ -130,7 +137,12 @@ def test_another_store_in_the_same_folder_is_refused(store, recipe, tmp_path, ta
 
 
 def test_early_stopping_keeps_the_best_weights(store, recipe):
-    overrides = ("trainer.max_steps=4000", "trainer.val_check_interval=20", "optim.lr=0.03", "trainer.patience=2")
+    overrides = (
+        "trainer.max_steps=4000",
+        "trainer.val_check_interval=20",
+        "optim.lr=0.03",
+        "trainer.patience=2",
+    )
     result = train(recipe(*overrides), store)
     validations = result.model.info["validations"]
     assert result.steps < 4000
@@ -174,7 +186,12 @@ def test_bf16_trains(store, recipe):
 
 def test_column_order_follows_entropy_schema_names_and_conditions(store, recipe):
     steps = "trainer.max_steps=1"
-    assert train(recipe(steps, "model.order=schema"), store).model.plan.columns == ("price", "color", "size", "note")
+    assert train(recipe(steps, "model.order=schema"), store).model.plan.columns == (
+        "price",
+        "color",
+        "size",
+        "note",
+    )
     assert train(recipe(steps), store).model.plan.columns[-1] == "price"
     given = train(recipe(steps, "model.condition_on=[size]"), store).model.plan.columns
     assert given[0] == "size"
@@ -208,7 +225,12 @@ def test_histories_train(recipe, tmp_path):
     schema = infer_schema(reader, group_by=("who",), order_by=("t",))
     store = prepare(reader, tmp_path / "s", schema=schema, splits=(0.8, 0.2))
     assert isinstance(store, TokenStore)
-    overrides = ("data.max_rows=4", "data.context_rows=1", "trainer.max_steps=120", "data.global_batch_size=16")
+    overrides = (
+        "data.max_rows=4",
+        "data.context_rows=1",
+        "trainer.max_steps=120",
+        "data.global_batch_size=16",
+    )
     result = train(recipe(*overrides), store)
     losses = [nll for _, nll in result.model.info["validations"]]
     assert losses[-1] < losses[0]
