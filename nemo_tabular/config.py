@@ -26,8 +26,9 @@ class DataConfig(Section):
 
     store: str | None = None
     """Folder that `nemo-tabular prepare` wrote."""
-    global_batch_size: int = Field(128, ge=1)
-    """Documents (rows, in row mode) a step, over all data-parallel ranks."""
+    global_batch_size: int | None = Field(None, ge=1)
+    """Documents (rows, in row mode) a step, over all data-parallel ranks; None: 128, for small tables fewer
+    (a 64th of them as a power of two, at least 16)."""
     micro_batch_size: int | None = Field(None, ge=1)
     """Documents at a time on one rank; None: all of the rank's share of the global batch at once."""
     max_rows: int = Field(64, ge=1)
@@ -41,7 +42,7 @@ class ModelConfig(Section):
 
     kind: Literal["gpt"] = "gpt"
     """The model family."""
-    num_layers: int = Field(2, ge=1)
+    num_layers: int = Field(1, ge=1)
     """Transformer blocks."""
     hidden_size: int = Field(64, ge=1)
     """Width of the residual stream."""
@@ -95,8 +96,9 @@ class ModelConfig(Section):
 class OptimConfig(Section):
     """AdamW, warm-up, then decay."""
 
-    lr: float = Field(7e-3, gt=0)
-    """Highest learning rate."""
+    lr: float | None = Field(None, gt=0)
+    """Highest learning rate; None: 7e-3 for hidden_size 64 and batches of 128 or more, inversely proportional
+    to hidden_size and proportional to the root of a smaller batch."""
     min_lr: float = Field(0.0, ge=0)
     """Learning rate at the end."""
     lr_warmup_fraction: float = Field(0.05, ge=0, le=1)
@@ -121,13 +123,9 @@ class TrainerConfig(Section):
     """How long, how precisely, and what is watched on the way."""
 
     max_steps: int | None = Field(None, ge=1)
-    """Steps of the whole schedule; None: follows from max_epochs and min_steps."""
+    """Steps of the whole schedule; None: follows from max_epochs."""
     max_epochs: float = Field(6.5, gt=0)
     """Passes over the training rows, where max_steps is not given."""
-    min_steps: int = Field(600, ge=1)
-    """A short table is passed over more often, so that at least so many steps are made (early stopping
-    watches).
-    """
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"
@@ -138,10 +136,9 @@ class TrainerConfig(Section):
     """At most so many documents in one validation."""
     patience: int = Field(3, ge=1)
     """Stop after so many validations without a new best."""
-    final_fit: bool = False
+    final_fit: bool | None = None
     """After the number of steps is known, train once more on all rows, validation included, for exactly that
-    long.
-    """
+    long; None: where there are fewer than 20,000 training rows, to which it makes a difference."""
     save_every_n_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints; None: at every validation."""
     log_every_n_steps: int = Field(50, ge=1)

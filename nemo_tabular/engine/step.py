@@ -58,7 +58,7 @@ class TrainStep:
         self.optimizer = get_megatron_optimizer(
             OptimizerConfig(
                 optimizer="adam",
-                lr=optim.lr,
+                lr=optim.lr or 0.0,  # set at each step
                 min_lr=optim.min_lr,
                 weight_decay=optim.weight_decay,
                 adam_beta1=optim.adam_beta1,

@@ -75,7 +75,7 @@ class Loop:
         interval = trainer.val_check_interval or max(1, math.ceil(state.steps / 10))
         save_every = trainer.save_every_n_steps or interval
         deadline, bad = self.started + parse_time(trainer.max_time), 0
-        self.log.begin(state.phase, state.step, state.steps, self.config.data.global_batch_size)
+        self.log.begin(state.phase, state.step, state.steps, self.batches.global_batch_size)
         with stop_signals() as stopped:
             while state.step < state.steps:
                 loss, norm = self._one_step()
@@ -84,7 +84,7 @@ class Loop:
                     raise ConfigError(
                         f"step {state.step}: loss or gradient not finite {bad} times running; "
                         "the last good weights "
-                        f"are kept. Lower optim.lr (now {self.config.optim.lr:g})"
+                        f"are kept. Lower optim.lr (now {self.config.optim.lr})"
                     )
                 ended = state.step == state.steps
                 if self.validation and (ended or state.step % interval == 0) and not self._validate():

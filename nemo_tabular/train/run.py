@@ -29,7 +29,7 @@ from .calibrate import calibrate
 from .checkpoints import Checkpoints, Snapshot, TrainState
 from .logs import RunLog
 from .loop import Loop
-from .schedule import num_steps
+from .schedule import num_steps, resolve
 from .validate import Validation
 
 log = logging.getLogger("nemo_tabular")
@@ -57,6 +57,8 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
+    histories = store.manifest.mode != "rows"
+    config = resolve(config, store.manifest.splits["train"].documents, histories)
     folder = None if config.run.dir is None else Path(config.run.dir)
     if folder is not None:
         done = _claim(folder, config, store)
@@ -126,6 +128,8 @@ class _Run:
         self.groups = start(self.layout, config.run.seed)
         self.rank, self.device = self.groups.dp.rank(), rank_device()
         self.histories = store.manifest.mode != "rows"
+        assert config.data.global_batch_size is not None
+        self.batch_size = config.data.global_batch_size
         if self.histories and config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
         self.plan = self._plan()
@@ -177,7 +181,7 @@ class _Run:
                 self.store.documents(split),
                 tokenizer,
                 self.config.run.seed,
-                data.global_batch_size,
+                self.batch_size,
                 max_rows=data.max_rows,
                 stride=data.max_rows - data.context_rows,
                 slot_order=self.plan.slots,
@@ -193,7 +197,7 @@ class _Run:
                 ]
             )
         )
-        return RowBatches(rows, tokenizer, self.config.run.seed, data.global_batch_size, self.plan.slots)
+        return RowBatches(rows, tokenizer, self.config.run.seed, self.batch_size, self.plan.slots)
 
     def _validation(self) -> Validation | None:
         if "validation" not in self.store.splits:
@@ -227,9 +231,7 @@ class _Run:
             model.load_state_dict(resumed.weights, strict=False)
             step.load_optimizer_state(resumed.optimizer)
         batches = self._batches(split)
-        state.steps = state.steps or num_steps(
-            self.config.trainer, batches.num_items, self.config.data.global_batch_size
-        )
+        state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.batch_size)
         return Loop(
             config=self.config,
             model=model,

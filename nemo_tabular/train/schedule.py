@@ -4,19 +4,48 @@ import math
 import re
 from datetime import timedelta
 
-from ..config import OptimConfig, TrainerConfig
+from ..config import Config, OptimConfig, TrainerConfig
 from ..errors import ConfigError
+
+BATCH, SMALLEST_BATCH, ROWS_PER_BATCH = 128, 16, 64
+LR, HIDDEN = 7e-3, 64
+FINAL_FIT_BELOW = 20_000
+
+
+def resolve(config: Config, documents: int, histories: bool) -> Config:
+    """The configuration with everything filled in that follows from the number of training documents.
+
+    Measured on held-out rows: small tables want small batches, correspondingly small steps and as many epochs
+    as large ones (150 to 1,300 rows: 2 to 8 nats a row better than batches of 128 over more epochs), and the
+    rows that were held out for early stopping.
+    """
+    batch, lr, final = config.data.global_batch_size, config.optim.lr, config.trainer.final_fit
+    if batch is None:
+        power = round(math.log2(max(documents, 1) / ROWS_PER_BATCH))
+        batch = min(BATCH, max(SMALLEST_BATCH, 2 ** max(power, 0)))
+    if lr is None:
+        lr = LR * math.sqrt(min(1.0, batch / BATCH)) * HIDDEN / config.model.hidden_size
+    if final is None:
+        final = documents < FINAL_FIT_BELOW and not histories
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"global_batch_size": batch}),
+            "optim": config.optim.model_copy(update={"lr": float(f"{lr:.4g}")}),
+            "trainer": config.trainer.model_copy(update={"final_fit": final}),
+        }
+    )
 
 
 def num_steps(trainer: TrainerConfig, documents: int, global_batch_size: int) -> int:
-    """Steps of the whole schedule: max_steps, or what max_epochs and min_steps come to."""
+    """Steps of the whole schedule: max_steps, or what max_epochs comes to."""
     if trainer.max_steps is not None:
         return trainer.max_steps
-    return max(trainer.min_steps, math.ceil(trainer.max_epochs * documents / global_batch_size))
+    return math.ceil(trainer.max_epochs * documents / global_batch_size)
 
 
 def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
     """Rate of step 0..steps-1: linear warm-up to lr, then down to min_lr as lr_decay_style says. Never 0."""
+    assert optim.lr is not None, "resolve(config) fills it in"
     done = (step + 0.5) / steps
     if done < optim.lr_warmup_fraction:
         return optim.lr * done / optim.lr_warmup_fraction

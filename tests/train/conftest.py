@@ -42,6 +42,7 @@ def recipe():
             "model.num_layers=1",
             "model.hidden_size=32",
             "trainer.num_threads=1",
+            "trainer.final_fit=false",
         ]
         steps = ["trainer.max_steps=40", "trainer.val_check_interval=10", "trainer.log_every_n_steps=5"]
         return load_config(overrides=[*quick, *steps, *overrides])

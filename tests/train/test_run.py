@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(store, recipe
 
 def test_other_settings_in_the_same_folder_are_listed(store, recipe, tmp_path):
     train(recipe(f"run.dir={tmp_path}"), store)
-    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.007 there, 0\.001 now"):
+    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.009899 there, 0\.001 now"):
         train(recipe(f"run.dir={tmp_path}", "optim.lr=0.001"), store)
 
 

@@ -1,0 +1,54 @@
+"""Learning rates, lengths and what follows from the size of a table."""
+
+import math
+
+import pytest
+
+from nemo_tabular.config import Config, load_config
+from nemo_tabular.errors import ConfigError
+from nemo_tabular.train.schedule import learning_rate, num_steps, parse_time, resolve
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "lr", "final"),
+    [
+        (1, 16, 0.002475, True),
+        (700, 16, 0.002475, True),
+        (4_096, 64, 0.00495, True),
+        (30_000, 128, 0.007, False),
+        (10**9, 128, 0.007, False),
+    ],
+)
+def test_what_follows_from_the_number_of_rows(rows, batch, lr, final):
+    config = resolve(Config(), rows, histories=False)
+    assert (config.data.global_batch_size, config.optim.lr, config.trainer.final_fit) == (batch, lr, final)
+
+
+def test_what_is_set_by_hand_stays():
+    given = load_config(overrides=["data.global_batch_size=7", "optim.lr=0.5", "trainer.final_fit=false"])
+    assert resolve(given, 100, histories=False) == given
+
+
+def test_histories_have_no_final_fit_and_wider_models_smaller_steps():
+    config = resolve(load_config(overrides=["model.hidden_size=256"]), 10**6, histories=True)
+    assert (config.trainer.final_fit, config.optim.lr) == (False, 0.00175)
+
+
+def test_rate_rises_then_falls_and_is_never_zero():
+    optim = resolve(Config(), 10**6, histories=False).optim
+    rates = [learning_rate(optim, step, 200) for step in range(200)]
+    top = rates.index(max(rates))
+    assert 8 <= top <= 12
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert 0 < rates[-1] < 1e-5
+    assert max(rates) == pytest.approx(7e-3, rel=1e-3)
+
+
+def test_lengths_and_times():
+    assert num_steps(Config().trainer, 1000, 100) == 65
+    assert num_steps(load_config(overrides=["trainer.max_steps=3"]).trainer, 1000, 100) == 3
+    assert parse_time(None) == math.inf
+    assert parse_time("01:02:03:04") == 93784
+    with pytest.raises(ConfigError, match="DD:HH:MM:SS"):
+        parse_time("2h")
