@@ -36,25 +36,34 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class TableTokenizer:
-    """Who owns which ids, and rows <-> ids: PAD 0, BOS 1, EOD 2, then each slot's, in the schema's order."""
+    """Who owns which ids, and rows <-> ids: PAD 0, BOS 1, EOD 2, then each slot's, in the schema's order.
+
+    The columns of `group_by` have no ids: they say which document a row belongs to, and no more.
+    """
 
     schema: Schema
     codecs: Mapping[str, Codec]
+    """One for each coded column."""
 
     @classmethod
     def fit(cls, schema: Schema, profile: TableProfile) -> TableTokenizer:
         """Fit one codec a column to the statistics of the whole table."""
-        missing = [column.name for column in schema.columns if column.name not in profile.columns]
+        missing = [column.name for column in schema.coded if column.name not in profile.columns]
         if missing:
             raise SchemaError(f"the profile lacks the schema's columns {missing}: profile the same table")
-        return cls(schema, {c.name: fit_codec(c, profile.columns[c.name]) for c in schema.columns})
+        return cls(schema, {c.name: fit_codec(c, profile.columns[c.name]) for c in schema.coded})
 
     # --- who owns which ids ---
 
     @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The coded columns, in the schema's order: all but those of `group_by`."""
+        return tuple(column.name for column in self.schema.coded)
+
+    @cached_property
     def slot_sizes(self) -> np.ndarray:
         """int64 (slots,): codes of each slot."""
-        sizes = [slot.size for c in self.schema.columns for slot in self.codecs[c.name].slots]
+        sizes = [slot.size for name in self.columns for slot in self.codecs[name].slots]
         return np.array(sizes, dtype=np.int64)
 
     @cached_property
@@ -65,16 +74,15 @@ class TableTokenizer:
     @cached_property
     def residual(self) -> np.ndarray:
         """bool (slots,): those with a number's fine remainder, uniform in its cell, outside the network."""
-        return np.array(
-            [slot.residual for c in self.schema.columns for slot in self.codecs[c.name].slots], dtype=bool
-        )
+        residual = [slot.residual for name in self.columns for slot in self.codecs[name].slots]
+        return np.array(residual, dtype=bool)
 
     @cached_property
     def column_slots(self) -> dict[str, slice]:
         """The slots of each column, as a slice of the row."""
-        ends = np.cumsum([len(self.codecs[c.name].slots) for c in self.schema.columns]).tolist()
+        ends = np.cumsum([len(self.codecs[name].slots) for name in self.columns]).tolist()
         starts = [0, *ends[:-1]]
-        return {c.name: slice(a, b) for c, a, b in zip(self.schema.columns, starts, ends, strict=True)}
+        return {name: slice(a, b) for name, a, b in zip(self.columns, starts, ends, strict=True)}
 
     @property
     def num_slots(self) -> int:
@@ -99,7 +107,8 @@ class TableTokenizer:
     # --- rows <-> ids ---
 
     def encode(self, table: Any, unseen: str | None = None) -> np.ndarray:
-        """Ids of shape (rows, slots). `table`: an Arrow table or batch, or a pandas or polars frame.
+        """Ids of shape (rows, slots). `table`: an Arrow table or batch, or a pandas or polars frame, with all
+        columns of the schema.
 
         `unseen` overrides the columns' own policy for values that the codecs never saw. Raises SchemaError
         that lists each column that is missing, unknown or of another type; CodecError names column and value.
@@ -111,13 +120,13 @@ class TableTokenizer:
         return self._encode(table, unseen, np.dtype(np.int32), np.zeros_like(self.slot_offsets))
 
     def _encode(self, table: Any, unseen: str | None, dtype: np.dtype, offsets: np.ndarray) -> np.ndarray:
-        table = conform(table, self.schema)
+        table = conform(table, self.schema).select(list(self.columns))
         out_BS = np.empty((table.num_rows, self.num_slots), dtype)
         start = 0
         for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
             # Column by column into memory of its own, then turned: five times faster than in strides.
             columns_SB = np.empty((self.num_slots, batch.num_rows), dtype)
-            for name, values in zip(self.schema.names, batch.columns, strict=True):
+            for name, values in zip(self.columns, batch.columns, strict=True):
                 slots = self.column_slots[name]
                 codes = self.codecs[name].encode(values, unseen=unseen)
                 # The ids fit the output's type by its choice, so the wrap-around of "unsafe" cannot happen.
@@ -169,17 +178,17 @@ class TableTokenizer:
         )
 
     def decode(self, ids: np.ndarray) -> pa.Table:
-        """Ids (rows, slots) -> the table, columns and types as in the schema. Raises as `codes` does."""
+        """Ids (rows, slots) -> the coded columns, typed as in the schema. Raises as `codes` does."""
         return self.decode_codes(self.codes(ids))
 
     def decode_codes(self, codes: np.ndarray) -> pa.Table:
-        """Column-local codes (rows, slots), each within its slot's size -> the table."""
+        """Column-local codes (rows, slots), each within its slot's size -> the coded columns."""
         starts = range(0, max(len(codes), 1), CHUNK_ROWS)
         columns = [
             pa.chunked_array([self.codecs[name].decode(codes[s : s + CHUNK_ROWS, slots]) for s in starts])
             for name, slots in self.column_slots.items()
         ]
-        return pa.table(columns, names=list(self.schema.names))
+        return pa.table(columns, names=list(self.columns))
 
     # --- the fine remainders of numbers ---
 
@@ -202,7 +211,7 @@ class TableTokenizer:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain JSON types."""
-        codecs = [self.codecs[name].to_json() for name in self.schema.names]
+        codecs = [self.codecs[name].to_json() for name in self.columns]
         return {"format": FORMAT, "version": VERSION, "schema": self.schema.to_dict(), "codecs": codecs}
 
     @classmethod
@@ -219,8 +228,9 @@ class TableTokenizer:
         except (KeyError, TypeError, AttributeError, TabularError) as error:
             raise StoreError(f"a damaged tokenizer: {type(error).__name__} {error}") from error
         codecs = {codec.name: codec for codec in fitted}
-        if list(codecs) != list(schema.names):
-            raise StoreError(f"a damaged tokenizer: codecs {list(codecs)} for columns {list(schema.names)}")
+        coded = [column.name for column in schema.coded]
+        if list(codecs) != coded:
+            raise StoreError(f"a damaged tokenizer: codecs {list(codecs)} for columns {coded}")
         return cls(schema, codecs)
 
     def save(self, path: str | Path) -> None:

@@ -166,7 +166,8 @@ def test_each_row_is_scored_once_an_epoch_with_its_codes(documents_store):
         for b, w in enumerate(items):
             d, first = int(windows.document[w]), int(windows.first_row[w])
             assert bool(batch.begins[b]) == (first == 0)
-            assert bool(batch.ends[b]) == (first + windows.rows[w] == documents.rows[d])
+            whole = first + windows.rows[w] == documents.rows[d]
+            assert bool(batch.ends[b]) == (whole and windows.rows[w] < 5)
             codes = tokenizer.codes(documents.document(d, first, int(windows.rows[w])))
             for r in range(len(batch.scored)):
                 if r >= batch.lengths[b]:
@@ -178,6 +179,17 @@ def test_each_row_is_scored_once_an_epoch_with_its_codes(documents_store):
                 if batch.scored[r, b]:
                     seen[d, first + r] = seen.get((d, first + r), 0) + 1
     assert seen == {(d, r): 1 for d in range(len(documents)) for r in range(documents.rows[d])}
+
+
+def test_a_window_may_score_nothing_but_the_end(documents_store):
+    documents = documents_store.documents("train")
+    exact = int(documents.rows[0])
+    batches = DocumentBatches(documents, documents_store.tokenizer, 0, 4, max_rows=exact, stride=exact - 1)
+    of_first = np.flatnonzero(batches.windows.document == 0)
+    batch = batches.batch(of_first)
+    assert len(of_first) == 2 and batch.lengths.tolist() == [exact, 1]
+    assert batch.scored.sum(0).tolist() == [exact, 0] and batch.ends.tolist() == [False, True]
+    assert batch.begins.tolist() == [True, False]
 
 
 def test_validation_of_documents_scores_all_rows(documents_store):

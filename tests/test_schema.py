@@ -247,6 +247,27 @@ def test_yaml_comes_back_and_can_be_edited(tmp_path):
     assert edited.fingerprint() != schema.fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("keys", "kind", "type_"),
+    [
+        ([f"customer number {i:05}, of the second branch" for i in range(1500)], "text", "string"),
+        ([f"{i:05}" for i in range(1500)], "text", "string"),
+        ([str(i) for i in range(1500)], "integer", "int64"),
+        ([str(i) for i in range(1499)] + ["x"], "text", "string"),
+        ([f"1,{i % 999:03}" for i in range(1500)], "text", "string"),
+        ([f"0{1 + i % 9}/0{1 + i % 8}/2020" for i in range(1500)], "text", "string"),
+    ],
+)
+def test_a_key_of_documents_may_be_an_id(tmp_path, keys, kind, type_):
+    path = tmp_path / "t.csv"
+    path.write_text("key,n\n" + "".join(f'"{key}",{i % 7}\n' for i, key in enumerate(keys)))
+    key = infer_schema(open_table(path), group_by=["key"]).column("key")
+    assert (key.kind, key.type) == (kind, type_) and "which document" in key.why
+    typed = infer_schema(open_table(pa.table({"key": keys, "n": range(len(keys))})), group_by=["key"])
+    assert typed.column("key").type == "string"
+    assert [c.name for c in typed.coded] == ["n"]
+
+
 def test_the_fingerprint_ignores_reasons_and_rows():
     one = Schema((Column("a", "integer", "int64", "values", why="x"),), rows=3)
     two = Schema((Column("a", "integer", "int64", "values", why="y"),), rows=4)
@@ -277,6 +298,7 @@ def test_the_fingerprint_ignores_reasons_and_rows():
             "needs a name that is text",
         ),
         ("columns: [{name: a, kind: text, codec: text}]\ngroup_by: [b]", "column 'b' is not in the schema"),
+        ("columns: [{name: a, kind: text, codec: text}]\ngroup_by: [a]", r"group_by \['a'\] leaves no other"),
         (
             "columns: [{name: a, kind: text, codec: text}, {name: a, kind: text, codec: text}]",
             "two columns called 'a'",

@@ -53,6 +53,20 @@ def test_slots_of_a_column_are_those_of_its_codec(tokenizer):
     assert tokenizer.residual.any() and not tokenizer.residual.all()
 
 
+def test_a_key_of_documents_has_no_ids(table, tmp_path):
+    tokenizer = tokenizer_of(table, group_by=("customer",), order_by=("visit",))
+    assert tokenizer.columns == tuple(name for name in table.column_names if name != "customer")
+    assert set(tokenizer.codecs) == set(tokenizer.column_slots) == set(tokenizer.columns)
+    back = tokenizer.decode(tokenizer.encode(table))
+    exact = [name for name in tokenizer.columns if name != "score"]
+    assert back.column_names == list(tokenizer.columns)
+    assert back.select(exact).equals(table.select(exact))
+    with pytest.raises(SchemaError, match="column 'customer' is missing"):
+        tokenizer.encode(table.drop_columns(["customer"]))
+    tokenizer.save(tmp_path / "t.json")
+    assert TableTokenizer.load(tmp_path / "t.json").fingerprint() == tokenizer.fingerprint()
+
+
 def test_ids_need_16_bits_until_there_are_more_than_65536(tokenizer):
     assert tokenizer.dtype == np.uint16
     words = [f"w{i % 20_000}" for i in range(41_000)]

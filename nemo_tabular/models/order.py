@@ -61,12 +61,12 @@ def column_order(
 
     Raises ConfigError for an unknown name, a name given twice, and a list of names that leaves columns out.
     """
-    names = tokenizer.schema.names
+    names = tokenizer.columns
     listed = () if isinstance(order, str) else tuple(order)
     for setting, given in (("model.condition_on", tuple(condition_on)), ("model.order", listed)):
         for name in given:
             if name not in names:
-                raise ConfigError(f"{setting}: the table has no column {name!r}{nearest(name, names)}")
+                raise ConfigError(f"{setting}: {_no_column(name, tokenizer)}")
             if given.count(name) > 1:
                 raise ConfigError(f"{setting}: column {name!r} stands there twice")
     if order == "entropy":
@@ -82,3 +82,9 @@ def column_order(
             )
         rest = listed
     return (*condition_on, *(name for name in rest if name not in condition_on))
+
+
+def _no_column(name: str, tokenizer: TableTokenizer) -> str:
+    if name in tokenizer.schema.group_by:
+        return f"column {name!r} is the key of group_by, which no model learns"
+    return f"the table has no column {name!r}{nearest(name, tokenizer.columns)}"

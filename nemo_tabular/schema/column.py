@@ -128,7 +128,9 @@ class Schema:
 
     columns: tuple[Column, ...]
     group_by: tuple[str, ...] = ()
-    """Rows with equal values of these columns are one document; empty: a document is one row."""
+    """Rows with equal values of these columns are one document; empty: a document is one row. They are keys,
+    such as a customer's number: no model learns them, and generated documents are numbered anew.
+    """
     order_by: tuple[str, ...] = ()
     """Columns that order the rows of a document."""
     rows: int | None = None
@@ -143,10 +145,20 @@ class Schema:
         refuse_duplicates(self.names, "the schema")
         for name in (*self.group_by, *self.order_by):
             self.column(name)
+        if not self.coded:
+            raise SchemaError(
+                f"group_by {list(self.group_by)} leaves no other column: these say which rows belong "
+                "together, and are not learnt themselves; group by fewer, or keep a column more"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
+
+    @property
+    def coded(self) -> tuple[Column, ...]:
+        """The columns that become tokens: all but the keys of `group_by`."""
+        return tuple(c for c in self.columns if c.name not in self.group_by)
 
     def column(self, name: str) -> Column:
         """The column of that name, else a SchemaError with the nearest name."""

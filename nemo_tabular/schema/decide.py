@@ -6,6 +6,7 @@ Enters the evidence on texts or the figures of a typed column; leaves a Column, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -58,6 +59,17 @@ def decide_text(e: TextEvidence, hint: Mapping[str, Any], max_categories: int, *
     if getattr(reading, "leading_zeros", 0) or isinstance(reading, BigIntegerReading):
         return _code(e, reading)
     return _boolean(e, reading) if isinstance(reading, BooleanReading) else _read(e, reading)
+
+
+def decide_key(e: TextEvidence, hint: Mapping[str, Any], *, guess: bool) -> Column:
+    """The Column for texts of `group_by`, which no model learns: whole numbers, or texts as they stand."""
+    if any(k in hint for k in _TEXT_HINTS):
+        return _declared(e, hint)
+    whole = [r for r in e.readings() if isinstance(r, IntegerReading) and not r.odd_rows] if guess else []
+    if whole and not whole[0].leading_zeros and not isinstance(whole[0], BigIntegerReading):
+        return replace(_read(e, whole[0]), why="whole numbers that say which document a row belongs to")
+    why = "texts that say which document a row belongs to"
+    return Column(e.name, "text", "string", "text", e.empty > 0, why=why)
 
 
 def decide_typed(name: str, stats: ColumnStats, rows: int) -> Column:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from nemo_tabular.errors import SchemaError, nearest
 from nemo_tabular.profile import ColumnStats, stats_of
 from nemo_tabular.schema.column import Column, Schema
-from nemo_tabular.schema.decide import decide_text, decide_typed
+from nemo_tabular.schema.decide import decide_key, decide_text, decide_typed
 from nemo_tabular.schema.evidence import MISSING_WORDS, TextEvidence
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def infer_schema(
 
     `drop`: columns to leave out. `overrides`: keys of Column per column name, taken as given and used as
     hints for the rest (`{"day": {"format": "%d/%m/%Y"}}`, `{"name": {"codec": "text"}}`). A text column with
-    more than `max_categories` distinct values is not a category. SchemaError where no sensible reading
-    exists, saying which column, what was seen and what to set.
+    more than `max_categories` distinct values is not a category; the keys of `group_by` may have any number.
+    SchemaError where no sensible reading exists, saying which column, what was seen and what to set.
     """
     hints = {name: dict(given) for name, given in (overrides or {}).items()}
     _check_names(table, drop=drop, overrides=list(hints), group_by=group_by, order_by=order_by)
@@ -53,7 +53,9 @@ def infer_schema(
     columns = []
     for name in names:
         found, hint = evidence[name], hints.get(name, {})
-        if isinstance(found, TextEvidence):
+        if isinstance(found, TextEvidence) and name in group_by:
+            column = decide_key(found, hint, guess=guess)
+        elif isinstance(found, TextEvidence):
             column = decide_text(found, hint, max_categories, guess=guess)
         else:
             column = decide_typed(name, found, rows)

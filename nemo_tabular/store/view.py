@@ -24,7 +24,7 @@ COUNTS = "counts.npy"
 
 @dataclass(frozen=True)
 class Windows:
-    """Runs of rows of documents, in order. Every row of every document is scored in exactly one window."""
+    """Runs of rows of documents, in order. Every row and every end is scored in exactly one window."""
 
     document: np.ndarray
     """int64 (W,)"""
@@ -35,7 +35,7 @@ class Windows:
     context: np.ndarray
     """int64 (W,): leading rows that are seen again and not scored."""
     last: np.ndarray
-    """bool (W,): the document ends with this window, so EOD is scored here."""
+    """bool (W,): the document ends with this window, so EOD is scored here, if need be alone."""
 
     def __len__(self) -> int:
         return len(self.document)
@@ -63,19 +63,21 @@ class Documents:
         return self.tokens[start : start + rows * self.num_slots].reshape(rows, self.num_slots)
 
     def windows(self, max_rows: int, stride: int | None = None) -> Windows:
-        """Cut documents longer than `max_rows` into overlapping windows that start `stride` rows apart.
+        """Cut documents of `max_rows` rows or more into overlapping windows that start `stride` rows apart.
 
-        The `max_rows - stride` rows that a continuing window repeats are its context. `stride` is less than
-        `max_rows` (default: three quarters): P(first slot | BOS) belongs to documents' beginnings alone, so
-        a continuing window needs a row to continue from. Raises ConfigError otherwise.
+        The `max_rows - stride` rows that a continuing window repeats are its context. A full window is always
+        continued, if only to score the document's end: so generation, which cannot know whether another row
+        follows, does just the same. `stride` is less than `max_rows` (default: three quarters): P(first slot
+        | BOS) belongs to documents' beginnings alone, so a continuing window needs a row to continue from.
+        Raises ConfigError otherwise.
         """
         stride = max(1, max_rows * 3 // 4) if stride is None else stride
-        if max_rows < 1 or stride < 1 or (stride >= max_rows and (self.rows > max_rows).any()):
+        if max_rows < 1 or stride < 1 or (stride >= max_rows and (self.rows >= max_rows).any()):
             raise ConfigError(
                 f"stride {stride} with max_rows {max_rows}: it must be at least 1 and less than max_rows, "
                 "so that a window that continues a document has a row of context"
             )
-        per_document = 1 + np.maximum(-(-(self.rows - max_rows) // stride), 0)
+        per_document = 1 + np.maximum(-(-(self.rows + 1 - max_rows) // stride), 0)
         document = np.repeat(np.arange(len(self), dtype=np.int64), per_document)
         first_of = np.cumsum(per_document) - per_document
         nth = np.arange(len(document), dtype=np.int64) - first_of[document]

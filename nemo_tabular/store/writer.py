@@ -50,7 +50,8 @@ def prepare(
 
     Without a `tokenizer` one is fitted to the whole table, without a `schema` that is inferred first. Row
     mode if the schema has neither group_by nor order_by; else the rows of one group, in order, are a
-    document, and all rows are one document if there is only order_by.
+    document, and all rows are one document if there is only order_by. The columns of group_by are not
+    written: they only say where documents end.
 
     `splits` are the shares of train, validation and test. Which one a document goes to depends on `seed` and
     its row number (row mode) or its group's values, and on nothing else; the first row always trains.
@@ -102,7 +103,8 @@ class _Build:
             batches = spool.tee(self.reader.batches(self.schema, dictionary=True))
             batches = order.watch(batches) if order else batches
             if tokenizer is None:
-                tokenizer = TableTokenizer.fit(self.schema, profile(batches))
+                coded = [column.name for column in self.schema.coded]
+                tokenizer = TableTokenizer.fit(self.schema, profile(b.select(coded) for b in batches))
             else:
                 deque(batches, maxlen=0)
             batches = spool.batches()
