@@ -127,6 +127,11 @@ class SavedModel:
     max_rows: int
     info: dict[str, Any]
     """Steps, losses, fingerprint of the store: what training wants remembered."""
+    context_rows: int | None = None
+    """Histories: rows that a window repeats when it continues a document; None where training continued none.
+    """
+    longest_document: int = 1
+    """Rows of the longest document that it was trained on."""
 
     def save(self, folder: Path) -> None:
         """Write the folder, all or nothing."""
@@ -136,6 +141,8 @@ class SavedModel:
             "columns": list(self.plan.columns),
             "histories": self.histories,
             "max_rows": self.max_rows,
+            "context_rows": self.context_rows,
+            "longest_document": self.longest_document,
             "tokenizer": self.tokenizer.fingerprint(),
             "info": self.info,
         }
@@ -170,6 +177,8 @@ class SavedModel:
             histories=content["histories"],
             max_rows=content["max_rows"],
             info=content["info"],
+            context_rows=content["context_rows"],
+            longest_document=content["longest_document"],
         )
 
     def weights(self) -> DecoderWeights:

@@ -34,7 +34,8 @@ from .validate import Validation
 
 log = logging.getLogger("nemo_tabular")
 
-ORDER_SAMPLE = 65_536
+ORDER_SAMPLE = 65_536  # rows that decide the order of the columns
+ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ class _Run:
         self.histories = store.manifest.mode != "rows"
         assert config.data.global_batch_size is not None
         self.batch_size = config.data.global_batch_size
+        if self.histories and not 0 < config.data.context_rows < config.data.max_rows:
+            raise ConfigError(
+                f"data.context_rows is {config.data.context_rows}, data.max_rows {config.data.max_rows}: a "
+                "window that continues a history reads at least 1 row again, and fewer than it holds"
+            )
         if self.histories and config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
         self.plan = self._plan()
@@ -141,8 +147,9 @@ class _Run:
         store, model = self.store, self.config.model
         if self.histories:
             documents = store.documents("train")
-            some = [documents.document(d) for d in range(min(len(documents), 1000))]
-            sample = np.concatenate(some)[:ORDER_SAMPLE]
+            count = min(len(documents), ORDER_DOCUMENTS)
+            most = np.minimum(documents.rows[:count], ORDER_SAMPLE // count).tolist()
+            sample = np.concatenate([documents.document(d, rows=rows) for d, rows in enumerate(most)])
         else:
             sample = np.asarray(store.rows("train")[:ORDER_SAMPLE])
         codes = store.tokenizer.codes(sample)
@@ -267,10 +274,19 @@ class _Run:
             "store": self.store.fingerprint(),
             "seed": self.config.run.seed,
         }
-        rows = self.config.data.max_rows if self.histories else 1
-        tensors = {name: t.cpu() for name, t in weights.items()}
+        data, rows = self.config.data, self.store.documents("train").rows if self.histories else np.ones(1)
+        longest = int(rows.max())
+        continued = self.histories and longest >= data.max_rows
         saved = SavedModel(
-            self.config.model, self.plan, self.store.tokenizer, tensors, self.histories, rows, info
+            self.config.model,
+            self.plan,
+            self.store.tokenizer,
+            {name: t.cpu() for name, t in weights.items()},
+            self.histories,
+            data.max_rows if self.histories else 1,
+            info,
+            data.context_rows if continued else None,
+            longest,
         )
         if self.checkpoints is not None and self.folder is not None:
             saved.save(self.folder / "model")

@@ -28,8 +28,13 @@ class Validation:
         limit: int,
         device: torch.device,
     ) -> None:
-        self.batches, self.limit, self.device = batches, limit, device
-        self.documents = min(limit, batches.num_items)
+        self.batches, self.device = batches, device
+        if isinstance(batches, RowBatches):
+            self.documents = self.items = min(limit, batches.num_items)
+        else:
+            # the windows of a document follow each other: judged is the whole of it, or nothing
+            self.documents = min(limit, len(batches.documents))
+            self.items = int(np.searchsorted(batches.windows.document, self.documents))
         self.columns = plan.columns
         self.owner = torch.from_numpy(plan.column_of_slot(tokenizer))
         self.residual = self._residual(tokenizer)
@@ -40,21 +45,20 @@ class Validation:
     def _batches(self) -> Iterator[torch.Tensor | DocumentBatch]:
         size = BATCH if isinstance(self.batches, RowBatches) else max(1, BATCH // 32)
         read = codes_of(self.batches)
-        for start in range(0, self.documents, size):
-            yield read(np.arange(start, min(start + size, self.documents)))
+        for start in range(0, self.items, size):
+            yield read(np.arange(start, min(start + size, self.items)))
 
     def _residual(self, tokenizer: TableTokenizer) -> np.ndarray:
         """Mean nats a document of each column's remainder (columns in the model's order)."""
-        rows = (
-            np.asarray(self.batches.rows[: self.documents]) if isinstance(self.batches, RowBatches) else None
-        )
-        if rows is None:
-            first = self.batches.documents  # type: ignore[union-attr]
-            rows = np.concatenate([first.document(d) for d in range(min(len(first), self.documents))])
-        log_widths = np.log(tokenizer.widths(tokenizer.codes(rows)).astype(np.float64)).sum(0) / max(
-            self.documents, 1
-        )
-        names = tokenizer.schema.names
+        log_widths = np.zeros(len(tokenizer.columns))
+        if isinstance(self.batches, RowBatches):
+            documents = [np.asarray(self.batches.rows[: self.documents])]
+        else:
+            documents = [self.batches.documents.document(d) for d in range(self.documents)]
+        for rows in documents if tokenizer.residual.any() else []:
+            widths = tokenizer.widths(tokenizer.codes(rows)).astype(np.float64)
+            log_widths += np.log(widths).sum(0) / self.documents
+        names = tokenizer.columns
         return np.array([log_widths[names.index(name)] for name in self.columns])
 
     def __call__(self, model: TabularGPT) -> tuple[float, dict[str, float]]:
