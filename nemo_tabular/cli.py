@@ -243,7 +243,8 @@ def train(arguments: argparse.Namespace) -> None:
     show_progress()
     result = train(config)
     if result.finished:
-        print(f"{config.run.dir}: {result.steps:,} steps, validation {result.best_nll:.4f} nats a row")
+        unit = "history" if result.model is not None and result.model.histories else "row"
+        print(f"{config.run.dir}: {result.steps:,} steps, validation {result.best_nll:.4f} nats a {unit}")
     else:
         print(f"{config.run.dir}: stopped at step {result.steps:,}; the same command goes on from there")
 
@@ -266,6 +267,15 @@ def add_generate(verbs: Verbs) -> None:
     verb = add_verb(verbs, "generate", "write synthetic rows from a trained model", generate)
     verb.add_argument("run", metavar="RUN", help="folder of a run")
     verb.add_argument("--rows", type=int, metavar="N", help="how many")
+    verb.add_argument(
+        "--documents", type=int, metavar="N", help="how many histories, of a model trained with group_by"
+    )
+    verb.add_argument(
+        "--max-rows",
+        type=int,
+        metavar="N",
+        help="cut a history off after so many rows (default: the longest in training)",
+    )
     verb.add_argument("--seed", type=int, default=0, help="the same seed gives the same rows (default: 0)")
     verb.add_argument(
         "--given",
@@ -296,6 +306,8 @@ def generate(arguments: argparse.Namespace) -> None:
     rows = Synthesizer.load(arguments.run).write(
         arguments.out,
         arguments.rows,
+        num_documents=arguments.documents,
+        max_rows=arguments.max_rows,
         given=arguments.given,
         seed=arguments.seed,
         temperature=arguments.temperature,

@@ -6,7 +6,7 @@ Everything here is one call into the stages (schema, store, train, generate); no
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ import pyarrow as pa
 import torch
 
 from .config import Config, load_config
-from .errors import CheckpointError, GenerationError
-from .generate.request import GenerationRequest, Sampling, is_sequence
+from .errors import CheckpointError, GenerationError, SchemaError
+from .generate.documents import DocumentDecoder
+from .generate.histories import HistoryStream
+from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
 from .generate.stream import RowStream
 from .generate.trie import RowDecoder
 from .models.saved import SavedModel
@@ -32,11 +34,13 @@ VALIDATION_ROWS = 2000
 
 
 class Synthesizer:
-    """A generative model of one table.
+    """A generative model of one table, of rows or of histories: documents of many rows.
 
     >>> s = Synthesizer("gpt").fit(df)
     >>> s.sample(1000, given={"sex": "Female"})
     >>> s.log_prob(df_test)
+    >>> s = Synthesizer("gpt").fit(df, group_by=["customer"], order_by=["date"])
+    >>> s.sample(num_documents=1000)
     """
 
     def __init__(
@@ -56,13 +60,23 @@ class Synthesizer:
         else:
             self.config = load_config(config, dotted)
         self._model: SavedModel | None = None
-        self._decoder: RowDecoder | None = None
+        self._stream: RowStream | HistoryStream | None = None
 
-    def fit(self, table: Any, *, schema: Schema | str | Path | None = None, **reading: Any) -> Synthesizer:
+    def fit(
+        self,
+        table: Any,
+        *,
+        schema: Schema | str | Path | None = None,
+        group_by: Sequence[str] = (),
+        order_by: Sequence[str] = (),
+        **reading: Any,
+    ) -> Synthesizer:
         """Train on `table`: a data frame, an Arrow table, or the path of a file.
 
-        The schema is inferred unless given; `reading` goes to `open_table`. With run.dir set, the run is kept
-        there and resumed if it was stopped. Raises SchemaError, CodecError and ConfigError.
+        With `group_by` the rows that share a key (a customer's number) are one history, ordered by
+        `order_by`; a schema that is given says both itself. The schema is inferred unless given; `reading`
+        goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped. Raises
+        SchemaError, CodecError and ConfigError.
         """
         from .schema import infer_schema
         from .store import prepare
@@ -70,7 +84,9 @@ class Synthesizer:
 
         reader = open_table(table, **reading)
         if schema is None:
-            schema = infer_schema(reader)
+            schema = infer_schema(reader, group_by=group_by, order_by=order_by)
+        elif group_by or order_by:
+            raise SchemaError("group_by and order_by stand in the schema that is given: set them there")
         elif not isinstance(schema, Schema):
             schema = Schema.from_yaml(schema)
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
@@ -107,7 +123,7 @@ class Synthesizer:
         self.model.save(Path(path))
 
     def _use(self, model: SavedModel) -> None:
-        self._model, self._decoder = model, None
+        self._model, self._stream = model, None
 
     @property
     def model(self) -> SavedModel:
@@ -123,23 +139,52 @@ class Synthesizer:
 
     # ---- generation ----
 
-    def stream(self) -> RowStream:
+    def stream(self) -> RowStream | HistoryStream:
         """The generator of tables, for whoever wants to write the pieces away himself."""
-        if self.model.histories:
+        model = self.model
+        if self._stream is None and model.histories:
+            documents = DocumentDecoder(model.weights(), context_rows=model.context_rows)
+            self._stream = HistoryStream(documents, model.plan, model.tokenizer, model.longest_document)
+        elif self._stream is None:
+            self._stream = RowStream(RowDecoder(model.weights()), model.plan, model.tokenizer)
+        return self._stream
+
+    def _tables(
+        self,
+        num_rows: int | None,
+        num_documents: int | None,
+        max_rows: int | None,
+        given: Mapping[str, Any] | pd.DataFrame | None,
+        seed: int,
+        first: tuple[int, int],
+        sampling: Sampling,
+    ) -> Iterator[pa.Table]:
+        """At least one table; `first`: the numbers of the first row and of the first document."""
+        stream = self.stream()
+        if isinstance(stream, HistoryStream):
+            if num_documents is None or num_rows is not None or given is not None or first[0]:
+                raise GenerationError(
+                    "this model makes histories, documents of many rows: say how many with num_documents (on "
+                    "the command line --documents) and nothing of rows; given values are not for histories"
+                )
+            return stream.tables(HistoryRequest(num_documents, seed, first[1], max_rows, sampling))
+        if num_documents is not None or max_rows is not None or first[1]:
             raise GenerationError(
-                "this model makes histories, documents of many rows; rows cannot be asked for singly"
+                "this model makes single rows: say how many with num_rows (on the command line --rows); "
+                "documents come from a model that was fitted with group_by"
             )
-        if self._decoder is None:
-            self._decoder = RowDecoder(self.model.weights())
-        return RowStream(self._decoder, self.model.plan, self.model.tokenizer)
+        return stream.tables(_request(num_rows, given, seed, first[0], sampling))
 
     def sample(
         self,
         num_rows: int | None = None,
         *,
+        num_documents: int | None = None,
+        max_rows: int | None = None,
         given: Mapping[str, Any] | pd.DataFrame | None = None,
         seed: int = 0,
         first_row: int = 0,
+        first_document: int = 0,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -149,20 +194,25 @@ class Synthesizer:
 
         `given`: values of leading columns, one for all rows or one a row (a data frame: one row for each of
         its rows).
+
+        A model of histories makes `num_documents` of them instead, with new keys; document i depends on
+        (seed, i) only, and is cut off after `max_rows` rows (default: the longest document in training).
         """
-        request = _request(num_rows, given, seed, first_row, Sampling(temperature, top_k, top_p))
-        pieces = list(self.stream().tables(request))
-        empty = self.model.tokenizer.decode_codes(np.zeros((0, self.model.tokenizer.num_slots), np.int32))
-        return pa.concat_tables(pieces or [empty]).to_pandas()
+        sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling)
+        return pa.concat_tables(list(pieces)).to_pandas()
 
     def write(
         self,
         path: str | Path,
         num_rows: int | None = None,
         *,
+        num_documents: int | None = None,
+        max_rows: int | None = None,
         given: Mapping[str, Any] | Sequence[str] | pd.DataFrame | None = None,
         seed: int = 0,
         first_row: int = 0,
+        first_document: int = 0,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -171,16 +221,15 @@ class Synthesizer:
         number.
         """
         if given is not None and not hasattr(given, "keys"):
-            given = parse_given(given)
-        request = _request(num_rows, given, seed, first_row, Sampling(temperature, top_k, top_p))
-        stream = self.stream()
+            given = parse_given(given) if given else None
+        sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling)
+        rows = 0
         with write_table(path, self.schema) as out:
-            if not request.rows:
-                slots = self.model.tokenizer.num_slots
-                out.write(self.model.tokenizer.decode_codes(np.zeros((0, slots), np.int32)))
-            for piece in stream.tables(request):
+            for piece in pieces:
                 out.write(piece)
-        return request.rows
+                rows += piece.num_rows
+        return rows
 
     # ---- scoring ----
 
@@ -202,7 +251,7 @@ class Synthesizer:
         modelled = torch.from_numpy(np.ascontiguousarray(codes[:, model.plan.slots].T).astype(np.int64))
         nll_SB = row_nll(model.weights(), modelled).double().numpy()
         columns = np.log(model.tokenizer.widths(codes).astype(np.float64))
-        names = list(self.schema.names)
+        names = list(model.tokenizer.columns)
         owner = [names.index(model.plan.columns[c]) for c in model.plan.column_of_slot(model.tokenizer)]
         np.add.at(columns.T, owner, nll_SB)
         if not by_column:

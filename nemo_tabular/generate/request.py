@@ -51,14 +51,37 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         for name in ("rows", "seed", "first_row"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-                raise GenerationError(f"{name} is {value!r}, expected a whole number of at least 0")
+            _check_number(name, getattr(self, name), 0)
         lengths = {name: len(values) for name, values in self.given.items() if is_sequence(values)}
         if len(set(lengths.values())) > 1:
             raise GenerationError(f"given columns differ in their number of values: {lengths}")
         if 0 in lengths.values():
             raise GenerationError(f"given: column {next(iter(lengths))!r} has no value")
+
+
+@dataclass(frozen=True)
+class HistoryRequest:
+    """`documents` documents of many rows, numbered from `first_document`; document i depends on (seed, i)
+    only."""
+
+    documents: int
+    seed: int = 0
+    first_document: int = 0
+    """Number of the first document: a stopped generation of n documents goes on with first_document=n."""
+    max_rows: int | None = None
+    """Rows after which a document that has not ended by itself is cut off; None: the longest in training."""
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        for name in ("documents", "seed", "first_document"):
+            _check_number(name, getattr(self, name), 0)
+        if self.max_rows is not None:
+            _check_number("max_rows", self.max_rows, 1)
+
+
+def _check_number(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 63:
+        raise GenerationError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
 
 def is_sequence(values: Any) -> bool:

@@ -35,8 +35,8 @@ class RowStream:
         self.decoder, self.plan, self.tokenizer = decoder, plan, tokenizer
 
     def tables(self, request: GenerationRequest) -> Iterator[pa.Table]:
-        """Rows first_row, ..., in tables of at most PIECE rows. Row i is the same in every request with its
-        seed.
+        """Rows first_row, ..., in tables of at most PIECE rows; at least one table, be it empty. Row i is the
+        same in every request with its seed.
 
         Raises GenerationError for a given column that is unknown or does not lead, or a value it cannot hold.
         """
@@ -45,32 +45,21 @@ class RowStream:
         lead = given_GW[:, modelled]
         tiles = self.decoder.tiles(request.rows, request.seed, request.first_row, lead, request.sampling)
         row = request.first_row
+        if not request.rows:
+            yield self.tokenizer.decode_codes(np.zeros((0, self.tokenizer.num_slots), np.int32))
         for tile_NS in tiles:
             for start in range(0, len(tile_NS), PIECE):
                 codes_NS = tile_NS[start : start + PIECE]
-                codes_NW = self._complete(codes_NS, request.seed, row)
+                states_N = row_states(request.seed, row, len(codes_NS))
+                codes_NW = completed(codes_NS, states_N, self.plan, self.tokenizer)
                 number_N = (row + np.arange(len(codes_NS))) % len(given_GW)
                 codes_NW[:, fixed_W] = given_GW[number_N][:, fixed_W]
                 yield self.tokenizer.decode_codes(codes_NW)
                 row += len(codes_NS)
 
-    def _complete(self, codes_NS: np.ndarray, seed: int, first_row: int) -> np.ndarray:
-        """All slots of the table, int32 (N, W): the fine remainders of numbers drawn uniformly in their
-        cells."""
-        codes_NW = np.zeros((len(codes_NS), self.tokenizer.num_slots), np.int32)
-        codes_NW[:, self.plan.slots] = codes_NS
-        if not self.tokenizer.residual.any():
-            return codes_NW
-        states_N = row_states(seed, first_row, len(codes_NS))
-        uniform_NK = np.zeros((len(codes_NS), len(self.tokenizer.column_slots)))
-        for k, slots in enumerate(self.tokenizer.column_slots.values()):
-            if self.tokenizer.residual[slots].any():
-                uniform_NK[:, k] = uniforms(states_N, RESIDUAL_SLOT + k)
-        return self.tokenizer.fill_residual(codes_NW, uniform_NK)
-
     def _given(self, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,)."""
-        names = self.tokenizer.schema.names
+        names = self.tokenizer.columns
         for name in given:
             if name not in names:
                 raise GenerationError(f"given: the table has no column {name!r}{nearest(name, list(names))}")
@@ -84,6 +73,29 @@ class RowStream:
             codes_GW[:, slots] = given_codes(self.tokenizer.codecs[name], values)
             fixed_W[slots] = True
         return codes_GW, fixed_W
+
+
+def completed(
+    codes_NS: np.ndarray,
+    states_N: np.ndarray,
+    plan: RowPlan,
+    tokenizer: TableTokenizer,
+    row_N: int | np.ndarray = 0,
+) -> np.ndarray:
+    """All slots of the table, int32 (N, W): the fine remainders of numbers drawn uniformly in their cells.
+
+    `row_N` tells rows of equal states apart: those of one document.
+    """
+    codes_NW = np.zeros((len(codes_NS), tokenizer.num_slots), np.int32)
+    codes_NW[:, plan.slots] = codes_NS
+    if not tokenizer.residual.any():
+        return codes_NW
+    columns = len(tokenizer.column_slots)
+    uniform_NK = np.zeros((len(codes_NS), columns))
+    for k, slots in enumerate(tokenizer.column_slots.values()):
+        if tokenizer.residual[slots].any():
+            uniform_NK[:, k] = uniforms(states_N, RESIDUAL_SLOT + row_N * columns + k)
+    return tokenizer.fill_residual(codes_NW, uniform_NK)
 
 
 def given_codes(codec: Codec, values: Any) -> np.ndarray:

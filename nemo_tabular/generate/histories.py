@@ -1,0 +1,98 @@
+"""A decoder of documents, a tokenizer and a request come in; tables of whole histories leave, a piece at a
+time. Memory does not grow with the documents, and the keys that tell them apart are running numbers.
+
+Shapes: D documents of a piece, N their rows, S modelled slots in the model's order, W slots of the table.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+
+from ..errors import GenerationError
+from ..models.order import RowPlan
+from ..schema import Column
+from ..tokenizer import TableTokenizer
+from .documents import Document, DocumentDecoder
+from .request import HistoryRequest
+from .stream import PIECE, completed
+from .uniforms import row_states
+
+TEXT_KEY = "synthetic-{:06d}"
+
+
+class HistoryStream:
+    """Whole documents of one model as rows of a table, its columns in the table's own order."""
+
+    def __init__(
+        self, decoder: DocumentDecoder, plan: RowPlan, tokenizer: TableTokenizer, longest_document: int
+    ) -> None:
+        """`longest_document`: rows after which a document is cut off unless the request says otherwise."""
+        sizes = [size + (slot == 0) for slot, size in enumerate(plan.sizes)]  # documents may end at slot 0
+        if list(decoder.weights.sizes) != sizes:
+            raise GenerationError(
+                f"model and tokenizer do not belong together: slots of sizes {list(decoder.weights.sizes)} "
+                f"and {sizes}"
+            )
+        self.decoder, self.plan, self.tokenizer = decoder, plan, tokenizer
+        self.longest_document = longest_document
+
+    def tables(self, request: HistoryRequest) -> Iterator[pa.Table]:
+        """Documents first_document, ..., whole ones in every table, about PIECE rows each; at least one
+        table, be it empty. Document i has the key i + 1, or "synthetic-000001" and so on where the table's is
+        text, and is the same in every request with its seed and max_rows.
+
+        Raises GenerationError for several documents of a table that has no key to tell them apart.
+        """
+        if request.documents > 1 and not self.tokenizer.schema.group_by:
+            raise GenerationError(
+                f"{request.documents} documents: this table has no group_by, so nothing would tell one from "
+                "the next. Ask for one at a time: documents 0, 1, ... with first_document"
+            )
+        limit = self.longest_document if request.max_rows is None else request.max_rows
+        made = self.decoder.sample(
+            request.documents, request.seed, request.first_document, max_rows=limit, sampling=request.sampling
+        )
+        piece: list[Document] = []
+        rows = 0
+        for document in made:
+            piece.append(document)
+            rows += len(document.rows)
+            if rows >= PIECE:
+                yield self._table(piece, request.seed)
+                piece, rows = [], 0
+        if piece or not request.documents:
+            yield self._table(piece, request.seed)
+
+    def _table(self, documents: list[Document], seed: int) -> pa.Table:
+        length_D = np.array([len(document.rows) for document in documents], np.int64)
+        number_D = np.array([document.number for document in documents], np.int64)
+        first_number = documents[0].number if documents else 0
+        state_D = row_states(seed, first_number, len(documents))
+        row_N = np.arange(length_D.sum()) - np.repeat(np.cumsum(length_D) - length_D, length_D)
+        nothing = np.empty((0, len(self.plan.slots)), np.int32)
+        codes_NS = np.concatenate([document.rows for document in documents] or [nothing])
+        codes_NW = completed(codes_NS, np.repeat(state_D, length_D), self.plan, self.tokenizer, row_N)
+        rows = self.tokenizer.decode_codes(codes_NW)
+        schema = self.tokenizer.schema
+        keys = {name: numbered(schema.column(name), number_D + 1) for name in schema.group_by}
+        line_N = np.repeat(np.arange(len(documents)), length_D)
+        return pa.table({n: keys[n].take(line_N) if n in keys else rows[n] for n in schema.names})
+
+
+def numbered(column: Column, number_D: np.ndarray) -> pa.Array:
+    """Keys of the documents of these numbers: numbers where the column holds numbers, else texts.
+
+    Raises GenerationError where the column's type has no room for a number.
+    """
+    wanted = column.arrow
+    if not (pat.is_integer(wanted) or pat.is_floating(wanted) or pat.is_decimal(wanted)):
+        return pa.array([TEXT_KEY.format(number) for number in number_D.tolist()], pa.string())
+    try:
+        return pa.array(number_D, pa.int64()).cast(wanted)
+    except pa.ArrowInvalid:
+        raise GenerationError(
+            f"column {column.name!r} is {wanted}, which cannot hold document number {number_D[-1]:,}; "
+            "ask for fewer documents, or train with a wider type of this key"
+        ) from None
