@@ -33,6 +33,13 @@ WORTH = 5e-4
 HUG_PRICE = 1.0
 """An edge that touches a value needs this much more gain than one midway between two."""
 
+MOST_VALUES = 65_536
+"""The search looks at about so many distinct values, evenly drawn from the sorted sample.
+
+On 37 columns the mean held-out log density was the same as with 262,144, and that of the worst smooth one
+0.0025 nats a row less.
+"""
+
 
 def num_cells(rows: int) -> int:
     """The default number of cells: the power of two near 0.7 sqrt(rows), 16 to 1024 (128 for 32,561 rows)."""
@@ -72,98 +79,91 @@ def adaptive(sample: np.ndarray, last: int, cells: int, most: int) -> list[int]:
     """
     if len(sample) == 0:
         return [0]
-    search = _Search.of(sample, cells)
-    open_cells: list[tuple[float, _Cell, _Split]] = []
-    closed: list[int] = []
+    distinct = 1 + np.count_nonzero(sample[1:] != sample[:-1])
+    sample = sample[:: -(-distinct // MOST_VALUES)]
+    search = _Search.of(sample, last, cells)
+    open_cells: list[tuple[float, _Cell, int]] = []
+    closed: list[_Cell] = []
 
     def add(cell: _Cell) -> None:
-        split = search.best_split(cell)
-        if split is None:
-            closed.append(int(cell.start))
+        gain, edge = search.best_split(cell)
+        if gain > 0:
+            heapq.heappush(open_cells, (-gain, cell, edge))
         else:
-            heapq.heappush(open_cells, (-split.gain, cell, split))
+            closed.append(cell)
 
-    add(_Cell(0.0, float(last + 1), 0, len(search.values)))
+    add((0, len(search.edges) - 1))
     while open_cells and (count := len(open_cells) + len(closed)) < most:
-        gain, cell, split = heapq.heappop(open_cells)
-        if count >= cells and -gain < WORTH * len(sample):
-            heapq.heappush(open_cells, (gain, cell, split))
+        if count >= cells and -open_cells[0][0] < WORTH * len(sample):
             break
-        add(_Cell(cell.start, split.edge, cell.first, split.index))
-        add(_Cell(split.edge, cell.end, split.index, cell.stop))
-    return sorted(closed + [int(cell.start) for _, cell, _ in open_cells])
+        _, (first, end), edge = heapq.heappop(open_cells)
+        add((first, edge))
+        add((edge, end))
+    return sorted(int(search.edges[first]) for first, _ in closed + [cell for _, cell, _ in open_cells])
 
 
-@dataclass(frozen=True, order=True)
-class _Cell:
-    """Positions start .. end-1, and which of the distinct values lie in it."""
-
-    start: float
-    end: float
-    first: int
-    stop: int
-
-
-@dataclass(frozen=True, order=True)
-class _Split:
-    gain: float
-    edge: float
-    index: int
-    """First distinct value at or after the edge."""
+_Cell = tuple[int, int]
+"""Which of the search's edges a cell lies between."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """The sample's distinct positions, as floats, and how many rows lie below each."""
+    """All edges that a cell may have, rising, the lattice's two ends among them."""
 
-    values: np.ndarray
+    edges: np.ndarray
     below: np.ndarray
+    """Rows of the sample below each edge."""
+    price: np.ndarray
+    """Nats that a split there must gain."""
     least_rows: float
 
     @classmethod
-    def of(cls, sample: np.ndarray, cells: int) -> _Search:
+    def of(cls, sample: np.ndarray, last: int, cells: int) -> _Search:
+        """Edges right before and after each value, and midway between two."""
         values, counts = np.unique(sample, return_counts=True)
-        below = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
-        return cls(values.astype(np.float64), below, max(LEAST_ROWS, LEAST_SHARE * len(sample) / cells))
+        before, rows = values.astype(np.float64), np.cumsum(counts).astype(np.float64)
+        after = before + 1
+        middle = after.copy()
+        middle[:-1] = np.floor((after[:-1] + before[1:]) / 2)
+        hugs = np.ones(len(rows), bool)
+        hugs[:-1] = after[:-1] < middle[:-1]
+        edges = np.stack([before, after, middle], axis=1).ravel()
+        below = np.stack([rows - counts, rows, rows], axis=1).ravel()
+        price = SPLIT_PRICE + HUG_PRICE * np.stack([np.ones(len(rows)), hugs, np.zeros(len(rows))], axis=1)
+        keep = (np.diff(edges, prepend=0.0) > 0) & (edges < float(last + 1))
+        return cls(
+            edges=np.concatenate([[0.0], edges[keep], [float(last + 1)]]),
+            below=np.concatenate([[0.0], below[keep], rows[-1:]]),
+            price=np.concatenate([[0.0], price.ravel()[keep], [0.0]]),
+            least_rows=max(LEAST_ROWS, LEAST_SHARE * len(sample) / cells),
+        )
 
-    def best_split(self, cell: _Cell) -> _Split | None:
-        """The edge that pays most, or None if none pays."""
-        edges, index, hugs = self._candidates(cell)
-        inside = (edges > cell.start) & (edges < cell.end)
-        edges, index, hugs = edges[inside], index[inside], hugs[inside]
-        if not len(edges):
-            return None
-        rows = self.below[cell.stop] - self.below[cell.first]
-        left = self.below[index] - self.below[cell.first]
-        pays = self._gain(rows, left, cell.end - cell.start, edges - cell.start, hugs)
-        best = int(np.argmax(pays))
-        return _Split(float(pays[best]), float(edges[best]), int(index[best])) if pays[best] > 0 else None
+    def best_split(self, cell: _Cell) -> tuple[float, int]:
+        """What the edge that pays most gains, and which it is; a gain of 0 or less is not worth a split."""
+        first, end = cell
+        if first + 1 == end:
+            return 0.0, first
+        pays = self._gain(first, end)
+        best = int(pays.argmax())
+        return float(pays[best]), first + 1 + best
 
-    def _candidates(self, cell: _Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Edges between neighbouring values, and right before and after each value; which touch one."""
-        values = self.values[cell.first : cell.stop]
-        index = np.arange(cell.first, cell.stop + 1)
-        after = np.concatenate([[cell.start], values + 1])
-        before = np.concatenate([values, [cell.end]])
-        middle = np.floor((after + before) / 2)[1:-1]
-        edges = np.concatenate([middle, before[:-1], after[1:]])
-        touches = np.arange(len(edges)) >= len(middle)
-        return edges, np.concatenate([index[1:-1], index[:-1], index[1:]]), touches
-
-    def _gain(
-        self, rows: float, left: np.ndarray, width: float, left_width: np.ndarray, hugs: np.ndarray
-    ) -> np.ndarray:
+    def _gain(self, first: int, end: int) -> np.ndarray:
         """Likelihood gained beyond its price, plus evenness gained; -inf for cells with too few rows."""
-        right, total = rows - left, self.below[-1]
-        likelihood = _log_density(left, left_width) + _log_density(right, width - left_width)
-        likelihood -= rows * np.log(rows / width) if rows else 0.0
-        gap = (left == 0) | (right == 0)
+        at = slice(first + 1, end)
+        rows, total = self.below[end] - self.below[first], self.below[-1]
+        left, left_width = self.below[at] - self.below[first], self.edges[at] - self.edges[first]
+        right, right_width = rows - left, self.edges[end] - self.edges[at]
+        likelihood = _log_density(left, left_width) + _log_density(right, right_width)
+        likelihood -= _log_density(rows, self.edges[end] - self.edges[first])
+        fewer = np.minimum(left, right)
+        gap = fewer == 0
         # A gap is found among all spacings of the sample, so chance makes long ones: 2 log N more.
-        price = SPLIT_PRICE + hugs * HUG_PRICE + gap * 2 * np.log(total)
-        uneven = rows**3 - left**3 - right**3
-        evenness = np.where(gap, 0, BALANCE * uneven / total**2)
+        price = self.price[at] + gap * (2 * np.log(total))
+        # BALANCE / total**2 times rows**3 - left**3 - right**3, which is 3 rows left right
+        evenness = left * right * (3 * BALANCE * rows / total**2)
         pays = np.maximum(likelihood - price, 0) + evenness
-        return np.where(~gap & (np.minimum(left, right) < self.least_rows), -np.inf, pays)
+        pays[(fewer < self.least_rows) & ~gap] = -np.inf
+        return pays
 
 
 def _log_density(rows: np.ndarray, width: np.ndarray) -> np.ndarray:
