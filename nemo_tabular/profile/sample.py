@@ -44,8 +44,8 @@ class RowSample:
         numbers = np.arange(self.seen, self.seen + batch.num_rows, dtype=np.int64)
         self.seen += batch.num_rows
         if self._highest is not None:
-            low = splitmix64(self._seed, numbers) <= self._highest
-            batch, numbers = batch.filter(pa.array(low)), numbers[low]
+            low = np.flatnonzero(splitmix64(self._seed, numbers) <= self._highest)
+            batch, numbers = batch.take(pa.array(low)), numbers[low]
         self._held.append(batch)
         self._numbers.append(numbers)
         self._rows += batch.num_rows
@@ -63,9 +63,9 @@ class RowSample:
     def _compact(self) -> None:
         numbers = np.concatenate(self._numbers)
         hashes = splitmix64(self._seed, numbers)
-        chosen = np.sort(np.argpartition(hashes, self._wanted - 1)[: self._wanted])
-        self._highest = hashes[chosen].max()
-        table = pa.Table.from_batches(self._held).unify_dictionaries().take(pa.array(chosen))
+        self._highest = np.partition(hashes, self._wanted - 1)[self._wanted - 1]
+        chosen = hashes <= self._highest  # no two numbers have the same hash
+        table = pa.Table.from_batches(self._held).unify_dictionaries().filter(pa.array(chosen))
         self._held = _with_used_words(table.combine_chunks()).to_batches()
         self._numbers, self._rows = [numbers[chosen]], self._wanted
 

@@ -1,7 +1,7 @@
 """Typed record batches kept for a second reading, so that a CSV is parsed once though it is needed twice.
 
-Enters record batches; leaves the same batches as often as wanted: from memory while they are few, else
-from an Arrow stream in a temporary file.
+Enters record batches; leaves the same batches as often as wanted: the first ones from memory, the rest from
+an Arrow stream in a temporary file.
 """
 
 from __future__ import annotations
@@ -39,11 +39,9 @@ class Spool:
     def write(self, batch: pa.RecordBatch) -> None:
         """Keep a batch. StoreError when the disk is full."""
         self.rows += batch.num_rows
-        if self._path is None:
+        self._bytes += batch.get_total_buffer_size()
+        if self._bytes <= self._limit:
             self._held.append(batch)
-            self._bytes += batch.get_total_buffer_size()
-            if self._bytes > self._limit:
-                self._spill()
         else:
             self._append(batch)
 
@@ -55,8 +53,8 @@ class Spool:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Every batch written so far, in order. Nothing may be written after the first call."""
+        yield from self._held
         if self._path is None:
-            yield from self._held
             return
         self._finish()
         # read, not mapped: mapped pages would count as this process's memory
@@ -78,19 +76,18 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _spill(self) -> None:
-        """Move what is held in memory to a file."""
+    def _open(self) -> Path:
+        """A new temporary file."""
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(prefix="spool-", suffix=".arrows", dir=self._folder)
         os.close(handle)
-        self._path = Path(path)
-        held, self._held = self._held, []
-        for batch in held:
-            self._append(batch)
+        return Path(path)
 
     def _append(self, batch: pa.RecordBatch) -> None:
         try:
+            if self._path is None:
+                self._path = self._open()
             if self._writer is None:
                 self._sink = pa.OSFile(str(self._path), "wb")
                 self._writer = pa.ipc.new_stream(self._sink, batch.schema)
@@ -100,8 +97,7 @@ class Spool:
             self._discard()
             raise StoreError(
                 f"cannot write the spool {where} after {self.rows:,} rows: {e}; free space there, or set "
-                "TMPDIR to a "
-                "folder on a larger disk"
+                "TMPDIR to a folder on a larger disk"
             ) from None
 
     def _finish(self) -> None:
