@@ -49,6 +49,7 @@ test: setup
 	@$(TEST_ENV) $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not bench"
 
 check: setup
+	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 	@$(RUN) -m pytest -q tests/test_imports.py

@@ -53,9 +53,7 @@ def _entries(config: Any) -> list[Mapping[str, Any]]:
             raise ConfigError(f"{config}: no YAML that can be read: {error}") from error
     if isinstance(config, Mapping) or hasattr(config, "keys"):
         if STRUCTURE not in config:
-            raise ConfigError(
-                f"the NeMo config has no list {STRUCTURE!r} of columns; it has {list(config)}"
-            )
+            raise ConfigError(f"the NeMo config has no list {STRUCTURE!r} of columns; it has {list(config)}")
         config = config[STRUCTURE]
     if isinstance(config, bytes) or not hasattr(config, "__iter__"):
         raise ConfigError(f"the NeMo config is a {type(config).__name__}; expected a list of columns")
