@@ -125,6 +125,21 @@ def test_with_a_schema_the_writer_writes_as_the_original_did(tmp_path):
     same(read(tmp_path / "u.csv", schema), read(tmp_path / "t.csv", schema))
 
 
+@pytest.mark.parametrize(
+    "texts", ["10:05 23:59", "2020-02-29T10:11 1999-12-31T00:00", "2020-02-29T10:11:12 1999-12-31T00:00:00",
+              "10:05:00 23:59:01", "2020-02-29 1999-12-31"]
+)  # fmt: skip
+def test_times_are_written_in_the_spelling_they_were_read_in(tmp_path, texts):
+    original, written = tmp_path / "original.csv", tmp_path / "written.csv"
+    original.write_text("\n".join(["when", *texts.split(" ")]) + "\n")
+    table = open_table(original)
+    schema = infer_schema(table)
+    with write_table(written, schema) as out:
+        for batch in table.batches(schema):
+            out.write(batch)
+    assert written.read_text() == original.read_text()
+
+
 def test_writing_is_all_or_nothing(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("before")

@@ -5,6 +5,7 @@ Shapes: D documents of a piece, N their rows, S modelled slots in the model's or
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +91,8 @@ def numbered(column: Column, number_D: np.ndarray) -> pa.Array:
     if not (pat.is_integer(wanted) or pat.is_floating(wanted) or pat.is_decimal(wanted)):
         return pa.array([TEXT_KEY.format(number) for number in number_D.tolist()], pa.string())
     try:
+        if pat.is_decimal(wanted):  # Arrow casts no int64 to a decimal that could not hold every int64
+            return pa.array([Decimal(number) for number in number_D.tolist()], wanted)
         return pa.array(number_D, pa.int64()).cast(wanted)
     except pa.ArrowInvalid:
         raise GenerationError(

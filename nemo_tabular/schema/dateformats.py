@@ -34,6 +34,8 @@ _MONTHS = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
+ISO_FORMATS = {"%H:%M": 5, "%Y-%m-%d %H:%M": 16, "%Y-%m-%dT%H:%M": 16, "%Y-%m-%dT%H:%M:%S": 19}
+"""Formats that Arrow reads by itself, and writes otherwise, with the length of their texts."""
 _CENTURY_TURN = 69  # strptime's rule: 69..99 are 19xx, 00..68 are 20xx
 
 

@@ -12,19 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nemo_tabular.schema.column import Column
-from nemo_tabular.schema.dateformats import instants, kind_of
-from nemo_tabular.schema.reading import Reading
+from nemo_tabular.schema.dateformats import ISO_FORMATS, instants, kind_of, pattern_of
+from nemo_tabular.schema.reading import Reading, matches
 
 _FEW = 64  # texts that a format is tried on
 
 
 class IsoReading(Reading):
-    """ISO 8601 dates, times or timestamps; `offsets` are the time zones met."""
+    """ISO 8601 dates, times or timestamps; `offsets` are the time zones met, `formats` those of `ISO_FORMATS`
+    that every text has: at most one, once texts were seen.
+    """
 
     def __init__(self, kind: str, type: str) -> None:
         super().__init__(Column("", kind, type, "calendar"))
         self.shape = _ISO_SHAPES[kind]
         self.offsets: set[str] = set()
+        self.formats = [format for format in ISO_FORMATS if kind_of(format) == kind]
         self.fine = False
 
     def parse(self, words: pa.Array) -> pa.Array:
@@ -44,6 +47,7 @@ class IsoReading(Reading):
 
     def note(self, words: pa.Array, counts: np.ndarray) -> None:
         super().note(words, counts)
+        self.formats = [f for f in self.formats if matches(words, pattern_of(f)).all()]
         if self.column.kind == "timestamp":
             zones = pc.extract_regex(pc.utf8_trim_whitespace(words), _OFFSET)
             found = pc.unique(pc.fill_null(pc.struct_field(zones, "zone"), "")).to_pylist()

@@ -170,6 +170,7 @@ def _read(e: TextEvidence, r: Reading) -> Column:
     """Numbers, dates and times."""
     c = r.column
     special = isinstance(r, FloatReading)
+    format = r.formats[0] if isinstance(r, IsoReading) and r.formats else c.format
     marks, said = _missing(e, keeps_nan=special)
     kind, type_, k = c.kind, c.type, _distinct_numbers(e)
     notes = [said] if said else []
@@ -190,7 +191,7 @@ def _read(e: TextEvidence, r: Reading) -> Column:
         why = f"one value only, {r.low}: {say}"
     return Column(
         e.name, kind, type_, codec, _has_missing(e, marks), why="; ".join([why, *notes]),
-        missing_values=marks, format=c.format, decimal=c.decimal, thousands=c.thousands,
+        missing_values=marks, format=format, decimal=c.decimal, thousands=c.thousands,
         prefix=c.prefix, suffix=c.suffix,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nemo_tabular.schema.column import Column
-from nemo_tabular.schema.dateformats import DAY_US, instants
+from nemo_tabular.schema.dateformats import DAY_US, ISO_FORMATS, instants
 
 Parse = Callable[[pa.Array], pa.Array]
 _INFINITE = pa.array(["inf", "infinity"])
@@ -144,6 +144,8 @@ def _iso(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _formatted(texts: pa.Array, format: str, kind: pa.DataType) -> pa.Array:
+    if pc.all(pc.equal(pc.utf8_length(texts), ISO_FORMATS.get(format, -1))).as_py():
+        return _iso(texts, kind)
     us, ok = instants(texts, format)
     if not ok.all():
         raise pa.ArrowInvalid(f"not of the format {format}")
