@@ -16,6 +16,7 @@ cpu.install()
 # Megatron warns of missing Triton, apex and TransformerEngine; on a CPU that is the normal case.
 logging.getLogger("megatron").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"megatron\..*")
+warnings.filterwarnings("ignore", message=r".*torch\.distributed\.\w+. is deprecated", category=FutureWarning)
 warnings.filterwarnings("ignore", message=".*(Transformer Engine|Apex|apex|nvidia-modelopt).*")
 
 from megatron.core import parallel_state  # noqa: E402

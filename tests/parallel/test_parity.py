@@ -77,3 +77,16 @@ def test_a_layout_trains_as_one_process(ranks, alone, name, documents):
     assert first["counts"] == pytest.approx(wanted["counts"], rel=1e-3, abs=1e-5)
     assert first["shapes"] == wanted["shapes"], "the whole model has other tensors"
     assert first["sums"] == pytest.approx(wanted["sums"], rel=1e-4)
+
+
+# every kind of split is written once and read once
+SAVED = {"tp2-sp": ["pp4"], "pp2dp2-interleaved-sharded-overlap": ["tp4-sp"]}
+
+
+@pytest.mark.parametrize("before", SAVED)
+def test_weights_saved_under_one_layout_load_under_others(ranks, tmp_path, before):
+    count, settings = LAYOUTS[before]
+    wanted = ranks(count, "parity_scenario.saved", settings=settings, folder=str(tmp_path))[0]
+    for count, settings in [(1, []), *(LAYOUTS[name] for name in SAVED[before])]:
+        got = ranks(count, "parity_scenario.loaded", settings=settings, folder=str(tmp_path))[0]
+        assert got == pytest.approx(wanted, rel=1e-5)
