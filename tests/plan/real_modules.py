@@ -1,0 +1,134 @@
+"""Layouts as JSON enter on the command line; what real modules of their ranks hold leaves on stdout, as JSON.
+
+One process plays any rank of hundreds: torch's `fake` process group answers every exchange at once, and fake
+tensors have shapes and types but no memory. A process of its own, since both change what torch does for all.
+"""
+
+import json
+import logging
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from nemo_tabular.batches import DocumentBatch
+from nemo_tabular.config import Config, make_config
+from nemo_tabular.engine.launch import start
+from nemo_tabular.engine.layout import ParallelLayout
+from nemo_tabular.engine.stage import stages
+from nemo_tabular.engine.step import TrainStep
+from nemo_tabular.models.gpt import TabularGPT
+from nemo_tabular.plan import Workload
+
+
+def storages(tensors: Any) -> dict[int, int]:
+    """Bytes of the memory behind the tensors, each piece once."""
+    found = {}
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        found[storage._cdata] = storage.nbytes()
+    return found
+
+
+def build(config: Config, work: Workload, world: int, pipeline_rank: int) -> TrainStep:
+    """What `nemo_tabular train` builds on this rank."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    ranks = world // config.model.pipeline_model_parallel_size
+    dist.init_process_group("fake", store=FakeStore(), rank=pipeline_rank * ranks, world_size=world)
+    groups = start(ParallelLayout.of(config.model, world), seed=1)
+    chunks = [
+        TabularGPT(
+            config.model,
+            config.trainer.precision,
+            work.sizes,
+            groups,
+            histories=work.histories,
+            max_rows=work.window_rows,
+            stage=stage,
+        )
+        for stage in stages(groups, config.model.virtual_pipeline_model_parallel_size)
+    ]
+    return TrainStep(chunks, config.optim, groups)
+
+
+def optimizer_tensors(step: TrainStep) -> list[torch.Tensor]:
+    """Everything that the optimizer holds after a step, without the weights and gradients themselves."""
+    held = []
+    for part in getattr(step.optimizer, "chained_optimizers", [step.optimizer]):
+        for group in part.optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = torch.zeros_like(weight)
+        part.optimizer.step()
+        held += [p for group in part.optimizer.param_groups for p in group["params"]]
+        held += [x for state in part.optimizer.state.values() for x in state.values() if x.dim()]
+    return held
+
+
+def batch_of(work: Workload, size: int) -> Any:
+    if not work.histories:
+        return torch.zeros(work.slots, size, dtype=torch.int64)
+    codes = torch.zeros(work.window_rows, work.slots, size, dtype=torch.int64)
+    flags = torch.ones(size, dtype=torch.bool)
+    scored = torch.ones(work.window_rows, size, dtype=torch.bool)
+    return DocumentBatch(codes, codes, torch.full((size,), work.window_rows), scored, flags, flags)
+
+
+def kept_for_backward(step: TrainStep, config: Config, work: Workload, size: int) -> int:
+    """Bytes that one forward pass of one micro-batch through all this rank's chunks leaves behind."""
+    held: dict[int, int] = {}
+    alive = []  # so that no memory is used twice
+    parameters = storages(p for module in step.modules for p in module.parameters())
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        alive.append(tensor)
+        held.update(storages([tensor]))
+        return tensor
+
+    batch = batch_of(work, size)
+    for module in step.modules:
+        if not module.stage.first:
+            length = module.shape(batch)[0] // config.model.context_parallel_size
+            length //= config.model.tensor_model_parallel_size if config.model.sequence_parallel else 1
+            shape = length, size, config.model.hidden_size
+            module.set_input_tensor([torch.zeros(*shape, dtype=module.config.params_dtype, requires_grad=True)])
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = module(batch)
+        if not module.stage.last:  # held by the schedule
+            alive.append(output)
+            held.update(storages([output]))
+    return sum(bytes for key, bytes in held.items() if key not in parameters)
+
+
+def all_gather_object(objects: list[Any], mine: Any, group: Any = None) -> None:
+    """Megatron's optimizer compares settings with the other ranks; torch's version reads sizes from tensors,
+    which fake ones have not."""
+    objects[:] = [mine] * len(objects)
+
+
+def measure(case: dict[str, Any]) -> dict[str, int]:
+    config, work = make_config(case["config"]), Workload(**case["work"])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        step = build(config, work, case["world"], case["pipeline_rank"])
+        parameters = [p for module in step.modules for p in module.parameters()]
+        gradients = storages(buffer.grad_data for chunk in step.model for buffer in chunk.buffers)
+        weights = storages(parameters)
+        made = {
+            "parameters": sum(p.numel() for p in parameters),
+            "weights": sum(weights.values()),
+            "gradients": sum(gradients.values()),
+            "activations": kept_for_backward(step, config, work, case["micro_batch_size"]),
+        }
+        optimizer = storages(optimizer_tensors(step))
+        optimizer = {key: size for key, size in optimizer.items() if key not in weights | gradients}
+    return made | {"optimizer": sum(optimizer.values())}
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    dist.all_gather_object = all_gather_object
+    print(json.dumps([measure(case) for case in json.loads(sys.argv[1])]))
