@@ -32,6 +32,7 @@ def test_what_is_saved_reads_back_equal(tmp_path):
         ("model.activation=swish", r"model\.activation: .*'squared-relu' or 'gelu'.*'swish'"),
         ("optim.lr=-1", r"optim\.lr: .*greater than 0.*-1"),
         ("model.sequence_parallel=true", "needs tensor_model_parallel_size"),
+        ("model.recompute_granularity=full", "recompute_method and recompute_num_layers go together"),
         ("steps", "write it as section.name=value"),
     ],
 )

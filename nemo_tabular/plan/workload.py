@@ -6,6 +6,7 @@ Shapes: S modelled slots of a row, R rows of a window, T positions of a sequence
 from dataclasses import dataclass
 
 from ..config import Config
+from ..errors import ConfigError
 
 TOKENS_PER_PARAMETER = 20  # of Hoffmann et al. 2022: the tokens that make the most of a model's FLOPs
 
@@ -72,7 +73,13 @@ def assumed(
     config: Config, slots: int, vocab_size: int, histories: bool = False, rows: int | None = None
 ) -> Workload:
     """A table as it might be: `slots` tokens a row, ids shared evenly between them. `rows`: of the training
-    split."""
+    split. Raises ConfigError for a table of nothing.
+    """
+    if slots < 1 or vocab_size < slots or (rows is not None and rows < 1):
+        raise ConfigError(
+            f"--slots {slots}, --vocab-size {vocab_size}, --rows {rows}: at least one slot, one id for each, "
+            "one row"
+        )
     share, rest = divmod(vocab_size, slots)
     sizes = tuple(share + (slot < rest) for slot in range(slots))
     window = config.data.max_rows if histories else 1

@@ -4,6 +4,7 @@ One process plays any rank of hundreds: torch's `fake` process group answers eve
 tensors have shapes and types but no memory. A process of its own, since both change what torch does for all.
 """
 
+import contextlib
 import json
 import logging
 import sys
@@ -94,7 +95,9 @@ def kept_for_backward(step: TrainStep, config: Config, work: Workload, size: int
             length = module.shape(batch)[0] // config.model.context_parallel_size
             length //= config.model.tensor_model_parallel_size if config.model.sequence_parallel else 1
             shape = length, size, config.model.hidden_size
-            module.set_input_tensor([torch.zeros(*shape, dtype=module.config.params_dtype, requires_grad=True)])
+            module.set_input_tensor(
+                [torch.zeros(*shape, dtype=module.config.params_dtype, requires_grad=True)]
+            )
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             output = module(batch)
         if not module.stage.last:  # held by the schedule
@@ -103,16 +106,59 @@ def kept_for_backward(step: TrainStep, config: Config, work: Workload, size: int
     return sum(bytes for key, bytes in held.items() if key not in parameters)
 
 
+def fake_nothing_else() -> None:
+    """Replace what looks at numbers, which fake tensors have not."""
+    from megatron.core.tensor_parallel.random import get_cuda_rng_tracker  # after the engine has prepared it
+
+    from nemo_tabular.engine import attention
+
+    dist.all_gather_object = all_gather_object
+    tracker: Any = type(get_cuda_rng_tracker())
+    tracker.fork = lambda self, name="": contextlib.nullcontext()  # there is no dropout
+    attention.causal_lower_right = lambda *lengths: None  # flash attention keeps no mask
+
+
 def all_gather_object(objects: list[Any], mine: Any, group: Any = None) -> None:
-    """Megatron's optimizer compares settings with the other ranks; torch's version reads sizes from tensors,
-    which fake ones have not."""
+    """The other ranks have the same."""
     objects[:] = [mine] * len(objects)
+
+
+def in_flight(step: TrainStep, batches: list[Any]) -> int:
+    """Most forward passes of this rank that wait for their backward, in a step of Megatron's schedule."""
+    from megatron.core.pipeline_parallel import schedules
+
+    flying, most = 0, 0
+    backward = schedules.backward_step
+
+    def forward_step(batches: Any, chunk: Any) -> Any:
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        return chunk(next(batches)), lambda output: (output[0], torch.tensor(1), output[0].detach())
+
+    def backward_step(*arguments: Any, **named: Any) -> Any:
+        nonlocal flying
+        flying -= 1
+        return backward(*arguments, **named)
+
+    schedules.backward_step = backward_step
+    try:
+        step._run(batches, forward_step, forward_only=False)
+    finally:
+        schedules.backward_step = backward
+    return most
 
 
 def measure(case: dict[str, Any]) -> dict[str, int]:
     config, work = make_config(case["config"]), Workload(**case["work"])
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = build(config, work, case["world"], case["pipeline_rank"])
+        if "micro_batches" in case:
+            return {
+                "in_flight": in_flight(
+                    step, [batch_of(work, case["micro_batch_size"])] * case["micro_batches"]
+                )
+            }
         parameters = [p for module in step.modules for p in module.parameters()]
         gradients = storages(buffer.grad_data for chunk in step.model for buffer in chunk.buffers)
         weights = storages(parameters)
@@ -130,5 +176,5 @@ def measure(case: dict[str, Any]) -> dict[str, int]:
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    dist.all_gather_object = all_gather_object
+    fake_nothing_else()
     print(json.dumps([measure(case) for case in json.loads(sys.argv[1])]))
