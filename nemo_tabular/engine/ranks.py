@@ -30,6 +30,9 @@ class Place:
     """Host and port where rank 0 waits for the others; None for one process."""
 
 
+ALONE = Place()
+
+
 def place(environment: Mapping[str, str] = os.environ) -> Place:
     """What torchrun's variables say, else srun's, else one process. Raises ConfigError for half of a set.
 
@@ -50,7 +53,7 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
         size = int(environment.get("SLURM_STEP_NUM_TASKS") or environment["SLURM_NTASKS"])
         rank, local = int(environment["SLURM_PROCID"]), int(environment.get("SLURM_LOCALID", "0"))
         return Place(rank, size, local, _slurm_master(environment) if size > 1 else None)
-    return Place()
+    return ALONE
 
 
 def _slurm_master(environment: Mapping[str, str]) -> tuple[str, int]:

@@ -11,7 +11,6 @@ from nemo_tabular.engine.attention import CoreAttention
 from nemo_tabular.engine.block import transformer_block, transformer_config
 from nemo_tabular.engine.layout import ParallelLayout
 from nemo_tabular.engine.step import TrainStep
-from nemo_tabular.errors import ConfigError
 from nemo_tabular.models.gpt import TabularGPT
 
 
@@ -84,28 +83,3 @@ def test_micro_batches_add_up_to_the_whole_batch(groups):
         model = TabularGPT(ModelConfig(num_layers=1), "32", [3, 4], groups)
         norms.append(TrainStep(model, OptimConfig(clip_grad=0.0), groups)(pieces, 1e-3))
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
-
-
-def test_layout_that_does_not_divide_the_ranks_is_refused():
-    with pytest.raises(ConfigError, match="do not divide the 6 started"):
-        ParallelLayout(world_size=6, tensor_model_parallel_size=4)
-    assert ParallelLayout(8, 2, 2).data_parallel_size == 2
-
-
-@pytest.mark.parametrize(("method", "count"), [("uniform", 1), ("uniform", 2), ("block", 1)])
-def test_recomputing_layers_changes_no_bit(groups, method, count):
-    """The same loss and gradients, and the layers run once more in the backward pass."""
-    codes = torch.randint(0, 3, (3, 12))
-    results, passes = [], []
-    for recompute in ({}, {"granularity": "full", "method": method, "num_layers": count}):
-        settings = {f"recompute_{name}": value for name, value in recompute.items()}
-        model = TabularGPT(ModelConfig(num_layers=2, **settings), "32", [3, 4, 5], groups, seed=1)
-        calls: list[int] = []
-        for layer in model.blocks.layers:
-            layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        results.append([TrainStep(model, OptimConfig(clip_grad=0.0), groups)([codes], 1e-3)])
-        results[-1].append([p.detach().clone() for p in model.parameters()])
-        passes.append(len(calls))
-    assert results[0][0] == results[1][0]
-    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
-    assert passes == [2, 4 if method == "uniform" else 3]
