@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     An error of our own making keeps its traceback: it is a bug, and the traceback is the report.
     """
-    arguments = make_parser().parse_args(argv)
+    arguments = parse(argv)
     try:
         arguments.call(arguments)
         sys.stdout.flush()
@@ -56,6 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nemo-tabular {arguments.verb}: {where}{error.strerror or error}", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; settings (`section.name=value`) may stand after options too, which argparse alone
+    does not allow.
+    """
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    stray = [text for text in rest if text.startswith("-") or "=" not in text]
+    if rest and (stray or not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -78,6 +78,8 @@ def join() -> Place:
     if dist.is_initialized():
         return here
     backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(device())  # before any exchange, or all ranks of a node would use card 0
     if here.master is None:
         # one process meets nobody: a store in its own memory needs neither port nor file
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

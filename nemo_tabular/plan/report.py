@@ -7,6 +7,7 @@ from typing import Any
 from .estimate import Estimate
 
 GIB = 2**30
+NARROW = 512  # hidden_size below which matrices are too small for a GPU
 Fitting = Sequence[tuple[int, Estimate | None]]
 
 
@@ -64,8 +65,9 @@ def _yaml(value: Any) -> str:
 def as_text(made: Estimate, others: Fitting, name: str) -> str:
     """A page: the verdict first, then what is trained, memory, time, and what else fits."""
     verdict = "fits" if made.fits else "DOES NOT FIT"
-    memory = f"{made.memory.total / GIB:.1f} GiB of {made.cluster.room / GIB:.1f} usable"
-    head = f"{name} on {made.cluster.gpus:,} GPUs of {made.cluster.gpu_memory:g} GiB: {verdict}, {memory}"
+    memory = f"{_size(made.memory.total)} of {made.cluster.room / GIB:.1f} GiB usable"
+    gpus = f"{_count(made.cluster.gpus, 'GPU')} of {made.cluster.gpu_memory:g} GiB"
+    head = f"{name} on {gpus}: {verdict}, {memory}"
     if made.fits:
         head += f"; {_duration(made.time.days)} at {made.cluster.mfu:.0%} MFU"
     parts = [[head], _trained(made), _layout(made), _memory(made), _time(made), _others(others, made)]
@@ -79,7 +81,8 @@ def _rows(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
 def _trained(made: Estimate) -> list[str]:
     model, work = made.config.model, made.work
     what = "windows" if work.histories else "rows"
-    shape = f"{model.num_layers} layers of {model.hidden_size:,}, {model.num_attention_heads} heads"
+    layers, heads = _count(model.num_layers, "layer"), _count(model.num_attention_heads, "head")
+    shape = f"{layers} of {model.hidden_size:,}, {heads}"
     step = f"{made.batch:,} {what} = {made.batch * work.tokens:,} tokens, {_si(made.step_flops)}FLOP"
     return _rows(
         "What is trained",
@@ -139,7 +142,7 @@ def _memory(made: Estimate) -> list[str]:
     }
     values = asdict(memory) | {"total": memory.total}
     names["total"] = f"of {made.cluster.room / GIB:.1f}; {1 - made.cluster.usable:.0%} kept for CUDA and NCCL"
-    return _rows(title, [(k, f"{values[k] / GIB:8.2f} GiB  {why}") for k, why in names.items()])
+    return _rows(title, [(k, f"{_size(values[k]):>10}  {why}") for k, why in names.items()])
 
 
 def _time(made: Estimate) -> list[str]:
@@ -149,12 +152,14 @@ def _time(made: Estimate) -> list[str]:
         ("rate", f"{time.tokens_per_second:,.0f} tokens/s, {time.sequences_per_second:,.0f} {what}/s"),
         ("whole run", _duration(time.days)),
     ]
+    if made.config.model.hidden_size < NARROW:
+        rows.append(("beware", "layers this narrow leave most of a GPU idle: expect far less"))
     return _rows(f"Time at {made.cluster.mfu:.0%} MFU (assumed, --mfu; not measured)", rows)
 
 
 def _others(others: Fitting, made: Estimate) -> list[str]:
     lines = ["What fits (fewest ranks a model first; batches as in the recipe)"]
-    lines.append("  GPUs   TP  PP    DP  recompute  GiB a GPU  whole run")
+    lines.append("  GPUs   TP  PP    DP  recompute      a GPU  whole run")
     for gpus, e in others:
         if e is None:
             lines.append(f"  {gpus:>4}   nothing")
@@ -163,13 +168,26 @@ def _others(others: Fitting, made: Estimate) -> list[str]:
         lines.append(
             f"  {gpus:>4}  {sizes.tensor_model_parallel_size:>3} {sizes.pipeline_model_parallel_size:>3} "
             f"{sizes.data_parallel_size:>5}  {'full' if e.config.model.recompute_granularity else 'no':<9} "
-            f"{e.memory.total / GIB:>10.1f}  {_duration(e.time.days)}"
+            f"{_size(e.memory.total):>10}  {_duration(e.time.days)}"
         )
     return lines
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _size(value: int) -> str:
+    return f"{value / GIB:,.1f} GiB" if value >= GIB / 10 else f"{value / 2**20:,.1f} MiB"
+
+
 def _duration(days: float) -> str:
-    for limit, size, unit in ((1 / 24, 1 / 1440, "minutes"), (2, 1 / 24, "hours"), (730, 1, "days")):
+    for limit, size, unit in (
+        (1 / 1440, 1 / 86_400, "seconds"),
+        (1 / 24, 1 / 1440, "minutes"),
+        (2, 1 / 24, "hours"),
+        (730, 1, "days"),
+    ):
         if days < limit:
             return f"{days / size:,.1f} {unit}"
     return f"{days / 365.25:,.1f} years"

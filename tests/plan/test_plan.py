@@ -110,7 +110,7 @@ def test_assumptions_are_told_and_can_be_changed(capsys):
     arguments = ["plan", str(CONF / "gpt_125m.yaml")]
     options = ["--slots", "20", "--vocab-size", "700", "--rows", "32768000", "--histories"]
     batches = ["data.global_batch_size=256", "data.micro_batch_size=8"]
-    assert main([*arguments, *batches, *options]) == 0
+    assert main([*arguments, batches[0], *options, batches[1]]) == 0
     text = capsys.readouterr().out
     assert "assumed, for want of a store: 20 tokens a row, 700 ids, histories in windows of 64 rows" in text
     assert "2,000, from trainer.max_epochs 1" in text  # 512,000 windows
