@@ -10,6 +10,7 @@ rows share a prefix and each is computed whole, which is the worst case. Writes 
 """
 
 import argparse
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -57,6 +58,14 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     run()
     wait()
     return time.perf_counter() - start
+
+
+def forget(device: torch.device) -> None:
+    """Free what the last model has left, cycles of references included, and measure peaks anew."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_gib(device: torch.device) -> float:
@@ -113,16 +122,12 @@ def line(name: str, options: argparse.Namespace, device: torch.device) -> str:
     work = assumed(config, SLOTS, VOCAB)
     peak = options.gpu_tflops or peak_teraflops(device)
     planned = estimate(config, work, Cluster(1, teraflops=peak or 1.0))
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    forget(device)
     model, times = train(config, work, device, options.steps)
     middle, train_peak = statistics.median(times), peak_gib(device)
     weights = decoder_weights(config, model, work)
     del model
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    forget(device)
     rows, dtype = generate(weights, device, options.rows)
     spread = f"{min(times):.3f}-{max(times):.3f}"
     mfu = f"{planned.step_flops / middle / (peak * 1e12):.1%}" if peak else "peak not known: --gpu-tflops"

@@ -110,6 +110,8 @@ def one_model(config: Config) -> int:
 def estimate(config: Config, work: Workload, cluster: Cluster) -> Estimate:
     """Raises ConfigError for a layout that cannot be: sizes that do not divide, batches that cannot be
     shared."""
+    if config.model.kind != "gpt":
+        raise ConfigError(f"model.kind {config.model.kind}: only runs of the GPT can be planned so far")
     config = resolve(config, work.sequences or UNKNOWN, work.histories)
     model, precision, batch = config.model, config.trainer.precision, config.data.global_batch_size
     assert batch is not None
