@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, nearest
 
@@ -211,6 +211,11 @@ class TrainerConfig(Section):
     """Steps between lines of the log."""
     num_threads: int | None = Field(None, ge=1)
     """CPU threads of each process; None: torch's choice (or OMP_NUM_THREADS)."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value  # YAML reads 32 as a number
 
 
 class RunConfig(Section):

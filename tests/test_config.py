@@ -12,6 +12,7 @@ def test_overrides_win_over_the_file_and_the_rest_are_defaults(tmp_path):
     config = load_config(path, ["trainer.max_steps=500", "model.order=[a,b]"])
     assert (config.model.num_layers, config.trainer.max_steps) == (3, 500)
     assert config.model.order == ("a", "b")
+    assert load_config(overrides=["trainer.precision=32"]) == Config()
     assert config.optim == Config().optim
 
 

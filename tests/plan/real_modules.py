@@ -8,12 +8,15 @@ import contextlib
 import json
 import logging
 import sys
+import weakref
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nemo_tabular.batches import DocumentBatch
 from nemo_tabular.config import Config, make_config
@@ -123,8 +126,37 @@ def all_gather_object(objects: list[Any], mine: Any, group: Any = None) -> None:
     objects[:] = [mine] * len(objects)
 
 
-def in_flight(step: TrainStep, batches: list[Any]) -> int:
-    """Most forward passes of this rank that wait for their backward, in a step of Megatron's schedule."""
+class Living(TorchDispatchMode):
+    """The bytes of all tensors that were made within, now and at the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = set(storages(x for x in tree_leaves([args, kwargs]) if isinstance(x, torch.Tensor)))
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage(), known)
+        return made
+
+    def _count(self, storage: Any, known: set[int]) -> None:
+        key = storage._cdata
+        if key not in known and key not in self.sizes:
+            self.sizes[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self.sizes.pop(key)
+
+
+def one_step(step: TrainStep, batches: list[Any]) -> dict[str, int]:
+    """Most forward passes of this rank that wait for their backward pass in a step of Megatron's schedule,
+    and most bytes of what the step makes."""
     from megatron.core.pipeline_parallel import schedules
 
     flying, most = 0, 0
@@ -143,24 +175,22 @@ def in_flight(step: TrainStep, batches: list[Any]) -> int:
 
     schedules.backward_step = backward_step
     step.modules[0].config.finalize_model_grads_func = None
+    living = Living()
     try:
-        step._run(batches, forward_step, forward_only=False)
+        with living:
+            step._run(batches, forward_step, forward_only=False)
     finally:
         schedules.backward_step = backward
-    return most
+    return {"in_flight": most, "peak": living.most}
 
 
 def measure(case: dict[str, Any]) -> dict[str, int]:
     config, work = make_config(case["config"]), Workload(**case["work"])
     size, place = case["micro_batch_size"], (case["world"], case["pipeline_rank"])
-    if "micro_batches" in case:  # small enough for real tensors
-        return {
-            "in_flight": in_flight(
-                build(config, work, *place), [batch_of(work, size)] * case["micro_batches"]
-            )
-        }
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = build(config, work, *place)
+        if "micro_batches" in case:
+            return one_step(step, [batch_of(work, size)] * case["micro_batches"])
         parameters = [p for module in step.modules for p in module.parameters()]
         gradients = storages(buffer.grad_data for chunk in step.model for buffer in chunk.buffers)
         weights = storages(parameters)

@@ -21,6 +21,7 @@ from nemo_tabular.plan.memory import (
     positions_of_a_rank,
     rank_parameters,
     state_bytes,
+    working_bytes,
 )
 
 SHAPES = {
@@ -29,7 +30,13 @@ SHAPES = {
     "175b": {"num_layers": 96, "hidden_size": 12288, "num_attention_heads": 96},
 }
 VPP = "virtual_pipeline_model_parallel_size"
-WORLD, SLOTS, VOCAB, SIZE = 512, 48, 9000, 2  # more than 32 positions, so that attention is the fused one
+WORLD, SLOTS, VOCAB, SIZE, MORE = (
+    512,
+    48,
+    9000,
+    2,
+    32,
+)  # more than 32 positions, so that attention is the fused one
 
 
 def recipe(shape: str, tp: int, pp: int = 1, *, sharded: bool = True, **model: Any) -> Config:
@@ -85,12 +92,12 @@ def real() -> dict[str, dict[str, int]]:
         {
             "config": config.model_dump(mode="json"),
             "work": asdict(work_of(config, False)),
-            "world": config.model.pipeline_model_parallel_size,
+            "world": config.model.pipeline_model_parallel_size * config.model.tensor_model_parallel_size,
             "pipeline_rank": rank,
-            "micro_batch_size": SIZE,
+            "micro_batch_size": MORE,
             "micro_batches": count,
         }
-        for config, rank, count in PIPELINES.values()
+        for config, rank, count in (PIPELINES | STEPS).values()
     ]
     script = Path(__file__).with_name("real_modules.py")
     done = subprocess.run(
@@ -98,7 +105,7 @@ def real() -> dict[str, dict[str, int]]:
     )
     if done.returncode:
         pytest.fail(done.stderr[-1000:])
-    return dict(zip([*CASES, *PIPELINES], json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return dict(zip([*CASES, *PIPELINES, *STEPS], json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -145,6 +152,13 @@ PIPELINES = {  # configuration, pipeline rank, micro-batches
         (4, 2, 1, 8),
     ]
 }
+STEPS = {  # the same, of the large ones
+    "5b TP8, a step": (recipe("5b", 8, **SP), 0, 1),
+    "20b TP8 PP4 stage 0, a step": (recipe("20b", 8, 4, **SP), 0, 6),
+    "20b TP8 PP4 stage 3, a step": (recipe("20b", 8, 4, **SP), 3, 2),
+    "20b interleaved, a step": (recipe("20b", 8, 4, virtual_pipeline_model_parallel_size=11, **SP), 0, 4),
+    "175b recomputing, a step": (recipe("175b", 8, 16, **SP, **FULL), 5, 3),
+}
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -152,6 +166,18 @@ def test_as_many_micro_batches_wait_as_in_megatrons_schedule(real, name):
     config, rank, count = PIPELINES[name]
     layout = ParallelLayout.of(config.model, config.model.pipeline_model_parallel_size)
     assert chunks_in_flight(layout, rank, count) == real[name]["in_flight"]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_needs_at_its_fullest_what_was_planned(real, name):
+    """Activations in flight and working memory together, by the schedule that trains."""
+    config, rank, count = STEPS[name]
+    model, work = config.model, work_of(config, False)
+    layout = ParallelLayout.of(model, model.pipeline_model_parallel_size * model.tensor_model_parallel_size)
+    kept = activation_bytes(model, work, layout, "bf16-mixed", MORE, count, rank)
+    working = working_bytes(model, work, "bf16-mixed", MORE, rank == layout.pipeline_model_parallel_size - 1)
+    print(name, kept, working, real[name])
+    assert kept + working == pytest.approx(real[name]["peak"], rel=0.05)
 
 
 @pytest.mark.parametrize(
