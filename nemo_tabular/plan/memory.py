@@ -207,10 +207,13 @@ def head_bytes(model: ModelConfig, work: Workload, tokens: int, precision: str) 
 def working_bytes(
     model: ModelConfig, work: Workload, precision: str, micro_batch_size: int, last: bool
 ) -> int:
-    """At the fullest moment: one layer's gradients on its way back, or the output layer's logits."""
+    """At the fullest moment: gradients in the MLP on the way back, at last that of a matrix before it is added
+    to the sum; or the output layer's logits.
+    """
     h, f, tp = model.hidden_size, model.feed_forward_size, model.tensor_model_parallel_size
     tokens = positions_of_a_rank(model, work.positions) * micro_batch_size
-    layer = tokens * (2 * f // tp + 2 * h) * element(precision)
+    both_sides, one_side = (tokens * (n * f // tp + 2 * h) for n in (2, 1))
+    layer = max(both_sides, one_side + h * f // tp) * element(precision)
     if not last:
         return layer
     counts = [n * micro_batch_size / model.context_parallel_size for n in work.predictions]

@@ -176,7 +176,6 @@ def test_a_step_needs_at_its_fullest_what_was_planned(real, name):
     layout = ParallelLayout.of(model, model.pipeline_model_parallel_size * model.tensor_model_parallel_size)
     kept = activation_bytes(model, work, layout, "bf16-mixed", MORE, count, rank)
     working = working_bytes(model, work, "bf16-mixed", MORE, rank == layout.pipeline_model_parallel_size - 1)
-    print(name, kept, working, real[name])
     assert kept + working == pytest.approx(real[name]["peak"], rel=0.05)
 
 
