@@ -207,7 +207,7 @@ def head_bytes(model: ModelConfig, work: Workload, tokens: int, precision: str) 
 def working_bytes(
     model: ModelConfig, work: Workload, precision: str, micro_batch_size: int, last: bool
 ) -> int:
-    """At the fullest moment: gradients in the MLP on the way back, at last a matrix' own before it is added to
+    """At the fullest moment: gradients in the MLP on the way back, at last a matrix's before it is added to
     the sum; or the output layer's logits.
     """
     h, f, tp = model.hidden_size, model.feed_forward_size, model.tensor_model_parallel_size
