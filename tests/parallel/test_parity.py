@@ -42,7 +42,7 @@ def test_a_layout_trains_as_one_process(ranks, alone, name, documents):
     assert first["by_slot"] == pytest.approx(wanted["by_slot"], rel=1e-4)
     assert first["counts"] == pytest.approx(wanted["counts"], rel=1e-3, abs=1e-5)
     assert first["shapes"] == wanted["shapes"], "the whole model has other tensors"
-    assert first["sums"] == pytest.approx(wanted["sums"], rel=1e-4)
+    assert first["marks"] == pytest.approx(wanted["marks"], rel=1e-3, abs=1e-3)
 
 
 BF16 = "trainer.precision=bf16-mixed"
