@@ -101,7 +101,7 @@ def real() -> dict[str, dict[str, int]]:
     ]
     script = Path(__file__).with_name("real_modules.py")
     done = subprocess.run(
-        [sys.executable, script, json.dumps(cases)], capture_output=True, text=True, timeout=600
+        [sys.executable, script, json.dumps(cases)], capture_output=True, text=True, timeout=1800
     )
     if done.returncode:
         pytest.fail(done.stderr[-1000:])
