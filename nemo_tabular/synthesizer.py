@@ -22,7 +22,7 @@ from .generate.histories import HistoryStream
 from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
 from .generate.shares import agreed, shared_tables
 from .generate.stream import RowStream
-from .generate.trie import RowDecoder
+from .generate.trie import RowDecoder, placement
 from .models.saved import SavedModel
 from .models.score import row_nll
 from .readers import open_table, write_table
@@ -146,10 +146,16 @@ class Synthesizer:
         """The generator of tables, for whoever wants to write the pieces away himself."""
         model = self.model
         if self._stream is None and model.histories:
-            documents = DocumentDecoder(model.weights(), context_rows=model.context_rows)
+            dtype, device = placement(model.config.hidden_size)
+            documents = DocumentDecoder(
+                model.weights(), dtype, context_rows=model.context_rows, device=device
+            )
             self._stream = HistoryStream(documents, model.plan, model.tokenizer, model.longest_document)
         elif self._stream is None:
-            self._stream = RowStream(RowDecoder(model.weights()), model.plan, model.tokenizer)
+            dtype, device = placement(model.config.hidden_size)
+            self._stream = RowStream(
+                RowDecoder(model.weights(), dtype, device=device), model.plan, model.tokenizer
+            )
         return self._stream
 
     def _tables(
@@ -259,7 +265,8 @@ class Synthesizer:
             )
         codes = model.tokenizer.encode_codes(table, unseen=unseen)
         modelled = torch.from_numpy(np.ascontiguousarray(codes[:, model.plan.slots].T).astype(np.int64))
-        nll_SB = row_nll(model.weights(), modelled).double().numpy()
+        _, device = placement(model.config.hidden_size)
+        nll_SB = row_nll(model.weights().to(device), modelled).double().cpu().numpy()
         columns = np.log(model.tokenizer.widths(codes).astype(np.float64))
         names = list(model.tokenizer.columns)
         owner = [names.index(model.plan.columns[c]) for c in model.plan.column_of_slot(model.tokenizer)]

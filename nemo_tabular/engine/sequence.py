@@ -69,7 +69,8 @@ class SequenceShare:
         if self.parts > 1:
             x_TBH = x_TBH.index_select(0, self.positions(len(x_TBH), x_TBH.device))
         if self.split_by_tp:
-            x_TBH = scatter_to_sequence_parallel_region(x_TBH, group=self.tp)
+            # a copy: the first norm would keep the whole of it for the backward pass
+            x_TBH = scatter_to_sequence_parallel_region(x_TBH, group=self.tp).clone()
         return x_TBH
 
     def leave(self, hidden_TBH: Tensor) -> Tensor:
