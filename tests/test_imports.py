@@ -33,6 +33,7 @@ ORDER = [
     ["train"],
     ["generate"],
     ["evaluate"],
+    ["slurm"],
     ["synthesizer"],
     ["cli"],
 ]
