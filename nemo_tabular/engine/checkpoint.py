@@ -1,7 +1,8 @@
-"""Megatron's distributed checkpoint of model chunks and their optimizer: live tensors enter, files leave, each
-with its sha256; the files come back under any parallel layout.
+"""Megatron's distributed checkpoint of model chunks and their optimizer: live tensors enter, files leave,
+each with its sha256; the files come back under any parallel layout.
 
-Nothing here decides when to save, what a folder is called or which one to trust: that is `train/checkpoints.py`.
+Nothing here decides when to save, what a folder is called or which one to trust: that is
+`train/checkpoints.py`.
 """
 
 import hashlib
@@ -9,10 +10,9 @@ import io
 import json
 import os
 import random
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from megatron.core.dist_checkpointing.state_dict_utils import save_preprocess
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.common import COMMON_STATE_FNAME
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
-from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
 from torch.distributed.checkpoint.filesystem import (
     SerializationFormat,
@@ -38,6 +37,7 @@ from torch.distributed.checkpoint.filesystem import (
 )
 
 from .optimizer_state import complete_adam_state
+from .step import TrainStep
 
 Stamp = tuple[str, int]
 """sha256 and size of a file, as it was meant to be written."""
@@ -45,14 +45,6 @@ Stamp = tuple[str, int]
 # Megatron would start a manager process to hear from its writer processes. One thread of this process writes
 # here: a second of CPU less a run, and a full disk is an exception instead of a dead child.
 filesystem_async._results_queue = object()  # type: ignore[assignment]
-
-
-class Trained(Protocol):
-    """What is saved: `engine.step.TrainStep` is one."""
-
-    model: Sequence[Any]
-    optimizer: Any
-    groups: ProcessGroupCollection
 
 
 class _HashingFile:
@@ -89,7 +81,8 @@ class Shards:
     With `copy` it is independent of the live tensors from the moment it is made: training may go on.
     """
 
-    def __init__(self, trained: Trained, folder: Path, *, copy: bool, validate: bool) -> None:
+    def __init__(self, trained: TrainStep, folder: Path, *, copy: bool, validate: bool) -> None:
+        trained.settle()
         sharded, self.common = save_preprocess(_state(trained, loading=False), validate)
         self.common.pop("content_metadata", None)
         strategy = _Strategy("torch_dist", 1, thread_count=1)
@@ -145,7 +138,7 @@ class Shards:
         return {name: (hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
 
 
-def load(trained: Trained, folder: Path, *, optimizer: bool = True, rng: bool = False) -> None:
+def load(trained: TrainStep, folder: Path, *, optimizer: bool = True, rng: bool = False) -> None:
     """Fill the live tensors from a checkpoint of whatever layout; with `rng` (same number of ranks only) the
     generators too. Raises CheckpointError where it is of another model.
     """
@@ -154,11 +147,11 @@ def load(trained: Trained, folder: Path, *, optimizer: bool = True, rng: bool = 
         loaded = dist_checkpointing.load(state, str(folder), validate_access_integrity=False)
     except (CheckpointingException, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{folder}: not a checkpoint of this model: {str(error)[:500]}; resume with the same settings and "
-            "store, or start a new run"
+            f"{folder}: not a checkpoint of this model: {str(error)[:500]}; resume with the same settings "
+            "and store, or start a new run"
         ) from error
-    for name, chunk in _chunks(trained):
-        chunk.load_state_dict(loaded[name], strict=False)
+    for name, module in _named(trained):
+        module.load_state_dict(loaded[name], strict=False)
     if optimizer:
         trained.optimizer.load_state_dict(loaded["optimizer"])
         complete_adam_state(trained.optimizer)
@@ -168,19 +161,18 @@ def load(trained: Trained, folder: Path, *, optimizer: bool = True, rng: bool = 
         _set_rng({name: row[0] for name, row in loaded["rng"].items()})
 
 
-def finite(trained: Trained) -> bool:
+def finite(trained: TrainStep) -> bool:
     """Whether every weight of this rank is a number."""
-    return all(bool(torch.isfinite(p).all()) for _, chunk in _chunks(trained) for p in chunk.parameters())
+    return all(bool(torch.isfinite(p).all()) for _, module in _named(trained) for p in module.parameters())
 
 
-def _chunks(trained: Trained) -> list[tuple[str, Any]]:
+def _named(trained: TrainStep) -> list[tuple[str, Any]]:
     """This rank's model chunks without their gradient buffers, named as Megatron-LM names them."""
-    chunks = trained.model if isinstance(trained.model, list) else [trained.model]
-    several = len(chunks) > 1
-    return [(f"model{i}" if several else "model", chunk.module) for i, chunk in enumerate(chunks)]
+    several = len(trained.modules) > 1
+    return [(f"model{i}" if several else "model", module) for i, module in enumerate(trained.modules)]
 
 
-def _state(trained: Trained, *, loading: bool, optimizer: bool = True, rng: bool = True) -> dict[str, Any]:
+def _state(trained: TrainStep, *, loading: bool, optimizer: bool = True, rng: bool = True) -> dict[str, Any]:
     """Megatron's sharded state dict of everything that is saved."""
     metadata = {
         "distrib_optim_sharding_type": "fully_reshardable",
@@ -188,7 +180,8 @@ def _state(trained: Trained, *, loading: bool, optimizer: bool = True, rng: bool
         "dp_cp_group": trained.groups.dp_cp,
     }
     model = {
-        name: _without_blanks(chunk.sharded_state_dict(metadata=metadata)) for name, chunk in _chunks(trained)
+        name: _without_blanks(module.sharded_state_dict(metadata=metadata))
+        for name, module in _named(trained)
     }
     state: dict[str, Any] = dict(model)
     if optimizer:

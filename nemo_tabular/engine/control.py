@@ -1,8 +1,8 @@
-"""Small messages between all ranks beside the training traffic: a value of each rank enters, what all of them know
-leaves.
+"""Small messages between all ranks beside the training traffic: a value of each rank enters, what all of them
+know leaves.
 
-Over gloo whatever the training runs on, so that a background thread may talk while the cards compute. With one
-process nothing is sent.
+Over gloo whatever the training runs on, so that a background thread may talk while the cards compute. With
+one process nothing is sent.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,9 @@ TIMEOUT = timedelta(hours=12)  # a hung rank is the watchdog's to find; a slow d
 
 
 class Control:
-    """All ranks of the job. Every method but `rank` and `size` is a collective; a thread needs its own Control."""
+    """All ranks of the job. Every method but `rank` and `size` is a collective; a thread needs its own
+    Control.
+    """
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()

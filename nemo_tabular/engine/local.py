@@ -1,8 +1,9 @@
-"""A function and a number of ranks enter; that many processes of this machine run it and one exit code leaves.
+"""A function and a number of ranks enter; that many processes of this machine run it and one exit code
+leaves.
 
-What torchrun does on one machine, with three differences: signals are handed on to the ranks and an orderly stop
-counts as success (torchrun reports a signal as its own failure, and dies of SIGUSR1); what was imported before is
-shared by all ranks; and no rank outlives its launcher, however that ends.
+What torchrun does on one machine, with three differences: signals are handed on to the ranks and an orderly
+stop counts as success (torchrun reports a signal as its own failure, and dies of SIGUSR1); what was imported
+before is shared by all ranks; and no rank outlives its launcher, however that ends.
 """
 
 import ctypes
@@ -22,8 +23,8 @@ PR_SET_PDEATHSIG = 1
 
 
 def run_ranks(count: int, call: Callable[[], int]) -> int:
-    """Run `call` in `count` forked processes under torchrun's environment variables. Returns 0 where all returned
-    0, else the first failure's code (128 + number for a signal); the other ranks are ended then.
+    """Run `call` in `count` forked processes under torchrun's environment variables. Returns 0 where all
+    returned 0, else the first failure's code (128 + number for a signal); the other ranks are ended then.
     """
     port, launcher = _free_port(), os.getpid()
     ranks: dict[int, int] = {}

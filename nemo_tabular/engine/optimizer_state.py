@@ -1,16 +1,17 @@
-"""Megatron's optimizers around torch's AdamW enter as 0.16.1 has them: they cannot be saved before the first step,
-or resume wrongly. Optimizers that resume bit for bit leave.
+"""Megatron's optimizers around torch's AdamW enter as 0.16.1 has them: they cannot be saved before the first
+step, or resume wrongly. Optimizers that resume bit for bit leave.
 
-Megatron is used with TransformerEngine's or apex's Adam, which keep the number of steps in the parameter groups.
-torch's keeps it as a tensor with each parameter, and without either package (on a GPU as well):
+Megatron is used with TransformerEngine's or apex's Adam, which keep the number of steps in the parameter
+groups. torch's keeps it as a tensor with each parameter, and without either package (on a GPU as well):
 
-1. `DistributedOptimizer.state_dict()` asserts that there is exactly one step count and finds none before the first
-   step; 2. loading copies into every entry of the state, and finds no "step" among what was loaded; 3. after
-   loading, all parameters share one step tensor, which Adam then counts up once a parameter: the bias correction
-   is wrong from there on, without an error.
+1. `DistributedOptimizer.state_dict()` asserts that there is exactly one step count and finds none before the
+first step; 2. loading copies into every entry of the state, and finds no "step" among what was loaded; 3.
+after loading, all parameters share one step tensor, which Adam then counts up once a parameter: the bias
+correction is wrong from there on, without an error.
 
-A fourth concerns bf16 without the distributed optimizer, whichever Adam: the state is keyed as if every parameter
-were bf16; embeddings and head stay in fp32 here, and the state of one parameter would be saved as another's.
+A fourth concerns bf16 without the distributed optimizer, whichever Adam: the state is keyed as if every
+parameter were bf16; embeddings and head stay in fp32 here, and the state of one parameter would be saved as
+another's.
 """
 
 from itertools import chain

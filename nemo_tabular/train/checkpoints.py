@@ -1,5 +1,5 @@
-"""The state of a run enters and leaves a folder of checkpoints; a checkpoint is whole on all ranks, or it does not
-exist.
+"""The state of a run enters and leaves a folder of checkpoints; a checkpoint is whole on all ranks, or it
+does not exist.
 
 checkpoints/step-00000500/   manifest.json: sha256 and size of every other file
                              state.json: step, schedule, position in the data, best so far, layout
@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from ..engine import checkpoint as distributed
-from ..engine.checkpoint import Stamp, Trained
+from ..engine.checkpoint import Stamp
 from ..engine.control import Control
+from ..engine.step import TrainStep
 from ..errors import CheckpointError
 from .lock import FolderLock
 
@@ -68,7 +69,8 @@ class Found:
 
 
 class Checkpoints:
-    """The checkpoints of one run. Methods are collective unless they say otherwise: all ranks call them together.
+    """The checkpoints of one run. Methods are collective unless they say otherwise: all ranks call them
+    together.
 
     `about`: JSON that must be the same when the run goes on (layout apart); `files`: what goes into every
     checkpoint as it is. `go_on`: a checkpoint that cannot be written is told and training goes on.
@@ -101,18 +103,19 @@ class Checkpoints:
             shutil.rmtree(rest, ignore_errors=True)
 
     def close(self) -> None:
-        """Let whoever comes next have the folder. Not collective: a checkpoint being written is waited for."""
+        """Let whoever comes next have the folder. Not collective; a checkpoint being written is waited for."""
         if self._thread is not None:
             self._thread.join()
         self._lock.release()
 
     # ---- saving ----
 
-    def save(self, trained: Trained, state: TrainState, *, best: bool = False, last: bool = False) -> None:
-        """Write a checkpoint, or (asynchronous) take a copy of everything and write it while training goes on.
+    def save(self, trained: TrainStep, state: TrainState, *, best: bool = False, last: bool = False) -> None:
+        """Write a checkpoint, or (asynchronous) take a copy of everything and write it while training goes
+        on.
 
-        `best` makes it the best so far. `last`: training stops here, so wait for it, and a failure is an error
-        in any case. Raises CheckpointError for this one or for the one before.
+        `best` makes it the best so far. `last`: training stops here, so wait for it, and a failure is an
+        error in any case. Raises CheckpointError for this one or for the one before.
         """
         self._settle(state, forgive=self.go_on)
         number = state.before + state.step
@@ -186,8 +189,8 @@ class Checkpoints:
 
     def _failure(self, target: Path, errors: list[str]) -> str:
         return (
-            f"{target}: cannot be written: {'; '.join(errors)}; what was saved before is untouched. Make room "
-            "(or mend the permissions) and start again: the run resumes"
+            f"{target}: cannot be written: {'; '.join(errors)}; what was saved before is untouched. Make "
+            "room (or mend the permissions) and start again: the run resumes"
         )
 
     def _complete(
@@ -278,12 +281,12 @@ class Checkpoints:
             return replace(found, state=replace(state, best_step=0, best_nll=float("inf")))
         return found
 
-    def restore(self, found: Found, trained: Trained) -> None:
+    def restore(self, found: Found, trained: TrainStep) -> None:
         """Fill weights, optimizer and, with the same number of ranks in the same layout, the generators."""
         same = found.about.get("layout") == self.about.get("layout")
         distributed.load(trained, found.folder / SHARDS, rng=same)
 
-    def load_best(self, trained: Trained, state: TrainState) -> bool:
+    def load_best(self, trained: TrainStep, state: TrainState) -> bool:
         """Fill the weights with those of the best validation. False where it could not be saved."""
         self._settle(state, forgive=self.go_on)
         if not state.best_step:

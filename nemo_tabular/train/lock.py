@@ -27,7 +27,8 @@ class FolderLock:
 
     def acquire(self) -> None:
         """Wait a minute for whoever has it. Raises CheckpointError that names them."""
-        file, waiting_until, told = open(self.path, "a+"), time.monotonic() + PATIENCE, False
+        file = open(self.path, "a+")  # noqa: SIM115  closing it gives the lock back
+        waiting_until, told = time.monotonic() + PATIENCE, False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +43,8 @@ class FolderLock:
                 told = True
             if time.monotonic() > waiting_until:
                 raise CheckpointError(
-                    f"{self.path.parent} is being written by {holder}: wait until it ends, or set another run.dir"
+                    f"{self.path.parent} is being written by {holder}: wait until it ends, or set "
+                    "another run.dir"
                 )
             time.sleep(POLL)
         file.truncate(0)

@@ -22,8 +22,6 @@ from ..config import Config
 from ..engine.control import Control
 from ..engine.step import TrainStep
 from ..errors import ConfigError
-from ..models.gpt import TabularGPT
-from ..models.saved import model_tensors
 from .checkpoints import Checkpoints, TrainState
 from .logs import RunLog
 from .schedule import learning_rate, parse_time
@@ -59,8 +57,8 @@ class Loop:
     """One phase of training: `run` goes on from `state` to its end, or to a signal or the time limit."""
 
     config: Config
-    model: TabularGPT
     step: TrainStep
+    micro_batch_size: int
     batches: RowBatches | DocumentBatches
     validation: Validation | None
     state: TrainState
@@ -70,6 +68,7 @@ class Loop:
     watchdog: Watchdog
     stopped: Callable[[], bool]
     rank: int
+    """Place in the data-parallel group, which says what is read."""
     ranks: int
     device: torch.device
     started: float
@@ -85,12 +84,10 @@ class Loop:
         self.log.begin(state.phase, state.step, state.steps, self.batches.global_batch_size)
         while state.step < state.steps:
             self.watchdog.at(state.step)
-            finite = math.isfinite(sum(self._one_step()))
-            stop = self.stopped() or time.monotonic() > deadline
-            # a signal or a clock may have reached one rank only
-            stop, bad = self.control.any(stop, not finite)
+            self._count_bad(*self._one_step())
+            # a signal may have reached one rank only, and clocks differ
+            (stop,) = self.control.any(self.stopped() or time.monotonic() > deadline)
             self.watchdog.rest()
-            self._count_bad(bad)
             ended = state.step == state.steps
             better, stale = False, False
             if self.validation and (ended or state.step % interval == 0):
@@ -104,14 +101,15 @@ class Loop:
         self.log.end()
         return not interrupted
 
-    def _count_bad(self, bad: bool) -> None:
+    def _count_bad(self, loss: float, norm: float) -> None:
         """Tell of a step that was skipped. Raises ConfigError when there were too many running."""
         state, trainer = self.state, self.config.trainer
+        bad = not (math.isfinite(loss) and math.isfinite(norm))
         state.bad = state.bad + 1 if bad else 0
         if state.bad >= trainer.max_bad_steps:
             raise ConfigError(
                 f"step {state.step}: loss or gradient not finite {state.bad} times running; the last good "
-                f"checkpoint is kept. Lower optim.lr (now {self.config.optim.lr}), or look at the rows of that step"
+                f"checkpoint is kept. Lower optim.lr (now {self.config.optim.lr})"
             )
         if bad and not self.log.quiet:
             log.warning("step %d: loss or gradient not finite; the step is skipped", state.step)
@@ -121,8 +119,8 @@ class Loop:
         codes = to_device(
             codes_of(self.batches)(self.batches.at(state.step, self.rank, self.ranks)), self.device
         )
-        size = self.config.data.micro_batch_size
-        pieces = [codes] if size is None or not isinstance(codes, Tensor) else list(codes.split(size, dim=1))
+        size = self.micro_batch_size
+        pieces = codes.split(size, dim=1) if isinstance(codes, Tensor) else codes.split(size)
         lr = learning_rate(self.config.optim, state.step, state.steps)
         loss, norm = self.step(pieces, lr)
         state.step += 1
@@ -136,32 +134,26 @@ class Loop:
         """Validate and remember the best weights: whether these are, and whether it is time to stop early."""
         state = self.state
         assert self.validation is not None
-        total, by_column = self.validation(self.model)
+        total, by_column = self.validation(self.step, self.rank, self.ranks)
         better = total < state.best_nll
         state.validations.append((state.step, total))
         state.stale = 0 if better else state.stale + 1
         if better:
             state.best_nll, state.best_step = total, state.step
             if self.checkpoints is None:
-                self.best = {name: t.clone() for name, t in model_tensors(self.model).items()}
+                self.best = {name: t.clone() for name, t in self.step.weights().items()}
         self.log.validation(state.step, total, by_column, better)
         return better, state.stale >= self.config.trainer.patience
 
     def _save(self, *, best: bool, last: bool) -> None:
         if self.checkpoints is not None:
-            self.state.data = self.batches.state_dict() | {
-                "position": self.state.step * self.batches.global_batch_size
-            }
+            position = {"position": self.state.step * self.batches.global_batch_size}
+            self.state.data = self.batches.state_dict() | position
             self.checkpoints.save(self.step, self.state, best=best, last=last)
 
-    def result(self) -> dict[str, Tensor]:
-        """The best weights where there was validation, else the last."""
+    def use_best(self) -> None:
+        """Make the weights those of the best validation, where there was one."""
         if self.best is not None:
-            return self.best
-        if (
-            self.validation
-            and self.checkpoints is not None
-            and self.checkpoints.load_best(self.step, self.state)
-        ):
-            log.debug("the weights are those of step %d", self.state.best_step)
-        return model_tensors(self.model)
+            self.step.load_weights(self.best)
+        elif self.checkpoints is not None:
+            self.checkpoints.load_best(self.step, self.state)

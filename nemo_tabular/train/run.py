@@ -19,10 +19,13 @@ from torch import Tensor
 from ..batches import DocumentBatches, RowBatches
 from ..config import Config, load_config
 from ..engine.control import Control
-from ..engine.launch import device as rank_device
-from ..engine.launch import start, world_size
+from ..engine.launch import start
 from ..engine.layout import ParallelLayout
+from ..engine.ranks import device as rank_device
+from ..engine.ranks import join
+from ..engine.stage import stages
 from ..engine.step import TrainStep
+from ..engine.whole import whole_tensors
 from ..errors import ConfigError, StoreError
 from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
@@ -45,8 +48,9 @@ ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 FREE = {
     *("max_time", "log_every_n_steps", "num_threads", "hang_timeout"),
     *("save_every_n_steps", "keep_last", "async_save", "on_save_error", "max_bad_steps"),
-    *("micro_batch_size", "sequence_parallel", "use_distributed_optimizer"),
     *("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"),
+    *("virtual_pipeline_model_parallel_size", "sequence_parallel", "micro_batch_size"),
+    *("use_distributed_optimizer", "overlap_grad_reduce", "overlap_param_gather"),
 }
 """Settings that may change from one start of a run to the next: the result is the same, up to rounding."""
 
@@ -56,6 +60,7 @@ class TrainResult:
     """What a run made. `finished` is False after a signal or the time limit: start it again to go on."""
 
     model: SavedModel | None
+    """The whole model, on rank 0; None on other ranks and after an unfinished run."""
     finished: bool
     steps: int
     best_nll: float
@@ -73,15 +78,15 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         store = TokenStore.open(config.data.store)
     histories = store.manifest.mode != "rows"
     config = resolve(config, store.manifest.splits["train"].documents, histories)
+    join()
     folder = None if config.run.dir is None else Path(config.run.dir)
+    control = Control()
     with stop_signals() as stopped:
-        run = _Run(config, store, folder, started, stopped)
-        done = run.claim()
-        if done is not None:
+        if folder is not None and control.on_first(lambda: _claim(folder, config, store)):
             log.info("%s holds a finished run; train elsewhere (run.dir=...) or delete it", folder)
-            info = done.info
-            return TrainResult(done, True, info["steps"], info["best_nll"])
-        return run.run()
+            done = SavedModel.load(folder / "model")
+            return TrainResult(done, True, done.info["steps"], done.info["best_nll"])
+        return _Run(config, store, folder, started, control, stopped).run()
 
 
 def _claim(folder: Path, config: Config, store: TokenStore) -> bool:
@@ -91,7 +96,10 @@ def _claim(folder: Path, config: Config, store: TokenStore) -> bool:
         _same_run(load_config(recipe), config, recipe)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(config.to_yaml())
+        # a process that is killed here must not leave half of it
+        new = recipe.with_suffix(".new")
+        new.write_text(config.to_yaml())
+        new.replace(recipe)
     if not (folder / "model").is_dir():
         return False
     store.require(SavedModel.load(folder / "model").tokenizer)
@@ -129,28 +137,22 @@ class _Run:
         store: TokenStore,
         folder: Path | None,
         started: float,
+        control: Control,
         stopped: Callable[[], bool],
     ) -> None:
         self.config, self.store, self.folder = config, store, folder
-        self.started, self.stopped = started, stopped
+        self.started, self.control, self.stopped = started, control, stopped
         if config.trainer.num_threads is not None:
             torch.set_num_threads(config.trainer.num_threads)
-        model = config.model
-        self.layout = ParallelLayout(
-            world_size(),
-            model.tensor_model_parallel_size,
-            model.pipeline_model_parallel_size,
-            model.context_parallel_size,
-        )
-        if self.layout.model_size > 1:
-            raise ConfigError(
-                "model.*_parallel_size: this version trains with data parallelism only; set them to 1"
-            )
+        here, data = join(), config.data
+        self.layout = ParallelLayout.of(config.model, here.size)
+        assert data.global_batch_size is not None
+        self.batch_size = data.global_batch_size
+        self.micro_batch_size = self.layout.micro_batch_size(self.batch_size, data.micro_batch_size)
         self.groups = start(self.layout, config.run.seed)
-        self.rank, self.device = self.groups.dp.rank(), rank_device()
+        self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
+        self.device = rank_device()
         self.histories = store.manifest.mode != "rows"
-        assert config.data.global_batch_size is not None
-        self.batch_size = config.data.global_batch_size
         if self.histories and not 0 < config.data.context_rows < config.data.max_rows:
             raise ConfigError(
                 f"data.context_rows is {config.data.context_rows}, data.max_rows {config.data.max_rows}: a "
@@ -158,16 +160,6 @@ class _Run:
             )
         if self.histories and config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
-        self.control = Control()
-
-    def claim(self) -> SavedModel | None:
-        """Make the folder this run's; the model of a run that is finished."""
-        folder = self.folder
-        if folder is None:
-            return None
-        if not self.control.on_first(lambda: _claim(folder, self.config, self.store)):
-            return None
-        return SavedModel.load(folder / "model")
 
     def _checkpoints(self) -> Checkpoints | None:
         if self.folder is None:
@@ -207,18 +199,23 @@ class _Run:
             parts.append(np.log((counts + 0.5) / (counts + 0.5).sum()))
         return torch.from_numpy(np.concatenate(parts)).float()
 
-    def _model(self) -> TabularGPT:
-        torch.manual_seed(self.config.run.seed)
-        rows = self.config.data.max_rows if self.histories else 1
-        return TabularGPT(
-            self.config.model,
-            self.config.trainer.precision,
-            self.plan.sizes,
-            self.groups,
-            log_marginals=self._log_marginals(),
-            histories=self.histories,
-            max_rows=rows,
-        ).to(self.device)
+    def _chunks(self) -> list[TabularGPT]:
+        """This rank's part of a new model."""
+        config = self.config
+        return [
+            TabularGPT(
+                config.model,
+                config.trainer.precision,
+                self.plan.sizes,
+                self.groups,
+                log_marginals=self._log_marginals(),
+                histories=self.histories,
+                max_rows=config.data.max_rows if self.histories else 1,
+                seed=config.run.seed,
+                stage=stage,
+            ).to(self.device)
+            for stage in stages(self.groups, config.model.virtual_pipeline_model_parallel_size)
+        ]
 
     def _batches(self, split: str) -> RowBatches | DocumentBatches:
         data, tokenizer = self.config.data, self.store.tokenizer
@@ -266,8 +263,8 @@ class _Run:
         found = None if self.checkpoints is None else self.checkpoints.newest()
         if found is not None and found.about["store"] != self.store.fingerprint():
             raise StoreError(
-                f"{found.folder} is of another store than {self.store.path}: resume with the store that the run "
-                "began with, or start a new run (run.dir=...)"
+                f"{found.folder} is of another store than {self.store.path}: resume with the store that the "
+                "run began with, or start a new run (run.dir=...)"
             )
         return found
 
@@ -298,8 +295,7 @@ class _Run:
     def _loop(
         self, split: str, state: TrainState, resumed: Found | None, validation: Validation | None
     ) -> Loop:
-        model = self._model()
-        step = TrainStep(model, self.config.optim, self.groups)
+        step = TrainStep(self._chunks(), self.config.optim, self.groups)
         batches = self._batches(split)
         if resumed is not None and self.checkpoints is not None:
             self.checkpoints.restore(resumed, step)
@@ -307,8 +303,8 @@ class _Run:
         state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.batch_size)
         return Loop(
             config=self.config,
-            model=model,
             step=step,
+            micro_batch_size=self.micro_batch_size,
             batches=batches,
             validation=validation,
             state=state,
@@ -318,23 +314,27 @@ class _Run:
             watchdog=self.watchdog,
             stopped=self.stopped,
             rank=self.rank,
-            ranks=self.layout.data_parallel_size,
+            ranks=self.ranks,
             device=self.device,
             started=self.started,
         )
 
     def _calibrated(self, loop: Loop) -> dict[str, Tensor]:
-        """The phase's weights with the head's bias made to fit the marginals; a final fit to come makes it
-        needless.
+        """The phase's whole weights, on rank 0, with the head's bias made to fit the marginals; empty
+        elsewhere, and where a final fit to come makes it needless.
         """
-        weights = loop.result()
         if loop.validation and self.config.trainer.final_fit:
-            return weights
-        loop.model.load_state_dict(weights, strict=False)
+            return {}
+        loop.use_best()
         batches = loop.batches if self.histories else self._batches("all")
-        return weights | {"bias": calibrate(loop.model, batches, self.device)}
+        vocab = loop.step.modules[0].offsets[-1]
+        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
+        whole = whole_tensors(loop.step.modules, loop.step.weights())
+        return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
+        if self.control.rank:
+            return TrainResult(None, True, state.step, state.best_nll)
         info = {
             "steps": state.step,
             "best_step": state.best_step,
@@ -350,13 +350,13 @@ class _Run:
             self.config.model,
             self.plan,
             self.store.tokenizer,
-            {name: t.cpu() for name, t in weights.items()},
+            weights,
             self.histories,
             data.max_rows if self.histories else 1,
             info,
             data.context_rows if continued else None,
             longest,
         )
-        if self.control.rank == 0 and self.folder is not None:
+        if self.folder is not None:
             saved.save(self.folder / "model")
         return TrainResult(saved, True, state.step, state.best_nll)

@@ -1,8 +1,8 @@
 """Heartbeats of all ranks enter; the end of the job leaves where one of them hangs, with its name.
 
-A rank that hangs makes all others wait in the next exchange, silently and for good. Each rank beats from a thread of
-its own and listens to the next rank's beat, so the work does not grow with the number of ranks. A process that is
-stopped or gone beats no more; one that is alive but stuck stands still in its step.
+A rank that hangs makes all others wait in the next exchange, silently and for good. Each rank beats from a
+thread of its own and listens to the next rank's beat, so the work does not grow with the number of ranks. A
+process that is stopped or gone beats no more; one that is alive but stuck stands still in its step.
 """
 
 import logging
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
+from typing import Any
 
 import torch.distributed as dist
 
@@ -23,8 +24,8 @@ ABORT = "abort"
 
 
 class Watchdog:
-    """Within, the job ends with exit code 75 when a rank has hung for `timeout` seconds. `at(step)` says that this
-    rank got to a step; `rest()` that what follows (a validation, a save) may take its time.
+    """Within, the job ends with exit code 75 when a rank has hung for `timeout` seconds. `at(step)` says that
+    this rank got to a step; `rest()` that what follows (a validation, a save) may take its time.
     """
 
     def __init__(self, timeout: float, end: Callable[[int], None] = os._exit) -> None:
@@ -37,7 +38,8 @@ class Watchdog:
     def __enter__(self) -> "Watchdog":
         if self.size > 1:
             # a connection of its own: the others' waits would block it, and it theirs
-            store = dist.distributed_c10d._get_default_store().clone()
+            store: Any = dist.distributed_c10d._get_default_store()
+            store = store.clone()
             store.set_timeout(timedelta(seconds=self.timeout))
             self._store = dist.PrefixStore("watchdog", store)
             self._store.set(
