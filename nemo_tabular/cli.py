@@ -10,10 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ConfigError, TabularError
+
+if TYPE_CHECKING:
+    from .config import Config
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program that Ctrl-C ended
@@ -37,14 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     An error of our own making keeps its traceback: it is a bug, and the traceback is the report.
     """
     arguments = parse(argv)
+    return reported(arguments.verb, lambda: arguments.call(arguments))
+
+
+def reported(verb: str, call: Callable[[], None]) -> int:
+    """Call, and turn what a user can mend into one line and an exit code."""
     try:
-        arguments.call(arguments)
+        call()
         sys.stdout.flush()
     except TabularError as error:
-        print(f"nemo-tabular {arguments.verb}: {error}", file=sys.stderr)
+        print(f"nemo-tabular {verb}: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt as interrupt:
-        print(": ".join([f"nemo-tabular {arguments.verb}: interrupted", *interrupt.args]), file=sys.stderr)
+        print(": ".join([f"nemo-tabular {verb}: interrupted", *interrupt.args]), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # `nemo-tabular schema x.csv | head`: the reader has seen enough. Python would complain once more
@@ -53,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # A full disk, a missing folder, a file that may not be read: the machine's state, not a bug.
         where = "" if error.filename is None else f"{error.filename}: "
-        print(f"nemo-tabular {arguments.verb}: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"nemo-tabular {verb}: {where}{error.strerror or error}", file=sys.stderr)
         return USER_ERROR
     return 0
 
@@ -243,17 +251,35 @@ def add_train(verbs: Verbs) -> None:
         metavar="SECTION.NAME=VALUE",
         help="settings over the recipe, e.g. model.num_layers=4",
     )
+    verb.add_argument(
+        "--ranks",
+        type=int,
+        metavar="N",
+        help="processes on this machine that train together (default: this one; under torchrun or srun, theirs)",
+    )
 
 
 def train(arguments: argparse.Namespace) -> None:
     from .config import load_config
-    from .train.run import train
+    from .engine.local import run_ranks
 
     config = load_config(arguments.config, arguments.overrides)
     if config.run.dir is None:
         raise ConfigError("run.dir is not set: name the folder for the trained model (run.dir=runs/NAME)")
     show_progress()
+    if arguments.ranks is None:
+        train_rank(config)
+    elif code := run_ranks(arguments.ranks, lambda: reported(arguments.verb, lambda: train_rank(config))):
+        sys.exit(code)
+
+
+def train_rank(config: Config) -> None:
+    """The part of one process."""
+    from .train.run import train
+
     result = train(config)
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
+        return
     if result.finished:
         unit = "history" if result.model is not None and result.model.histories else "row"
         print(f"{config.run.dir}: {result.steps:,} steps, validation {result.best_nll:.4f} nats a {unit}")

@@ -157,19 +157,8 @@ def command(text: str) -> tuple[int, list[str]]:
     return text.count("\n", 0, match.start()) + 1, shlex.split(match[1], comments=True)
 
 
-def check_layout(config: Config, ranks: int) -> ParallelLayout:
-    """The layout of `ranks` tasks. Raises ConfigError where they do not divide up as the recipe says."""
-    model = config.model
-    layout = ParallelLayout(
-        ranks,
-        model.tensor_model_parallel_size,
-        model.pipeline_model_parallel_size,
-        model.context_parallel_size,
-    )
-    batch, copies = config.data.global_batch_size, layout.data_parallel_size
-    if batch is not None and batch % copies:
-        raise ConfigError(
-            f"data.global_batch_size {batch} does not divide among the {copies} data-parallel ranks that "
-            f"{ranks} tasks make; use a multiple of {copies}, or another number of tasks"
-        )
-    return layout
+def check_layout(config: Config, ranks: int) -> None:
+    """Raises ConfigError where so many tasks do not divide up as the recipe says."""
+    layout, data = ParallelLayout.of(config.model, ranks), config.data
+    if data.global_batch_size is not None:  # else the training chooses one that fits
+        layout.micro_batch_size(data.global_batch_size, data.micro_batch_size)

@@ -4,9 +4,11 @@ resumed.
 run.dir/config.yaml  metrics.csv  checkpoints/  model/
 """
 
+import json
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +18,26 @@ from torch import Tensor
 
 from ..batches import DocumentBatches, RowBatches
 from ..config import Config, load_config
-from ..engine.launch import device as rank_device
-from ..engine.launch import start, world_size
+from ..engine.control import Control
+from ..engine.launch import start
 from ..engine.layout import ParallelLayout
+from ..engine.ranks import device as rank_device
+from ..engine.ranks import join
+from ..engine.stage import stages
 from ..engine.step import TrainStep
-from ..errors import ConfigError
+from ..engine.whole import whole_tensors
+from ..errors import ConfigError, StoreError
 from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
 from ..models.saved import SavedModel
 from ..store import TokenStore
 from .calibrate import calibrate
-from .checkpoints import Checkpoints, Snapshot, TrainState
+from .checkpoints import Checkpoints, Found, TrainState
 from .logs import RunLog
-from .loop import Loop
+from .loop import Loop, stop_signals
 from .schedule import num_steps, resolve
 from .validate import Validation
+from .watchdog import Watchdog
 
 log = logging.getLogger("nemo_tabular")
 
@@ -38,11 +45,22 @@ ORDER_SAMPLE = 65_536  # rows that decide the order of the columns
 ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 
 
+FREE = {
+    *("max_time", "log_every_n_steps", "num_threads", "hang_timeout"),
+    *("save_every_n_steps", "keep_last", "async_save", "on_save_error", "max_bad_steps"),
+    *("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"),
+    *("virtual_pipeline_model_parallel_size", "sequence_parallel", "micro_batch_size"),
+    *("use_distributed_optimizer", "overlap_grad_reduce", "overlap_param_gather"),
+}
+"""Settings that may change from one start of a run to the next: the result is the same, up to rounding."""
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """What a run made. `finished` is False after a signal or the time limit: start it again to go on."""
 
     model: SavedModel | None
+    """The whole model, on rank 0; None on other ranks and after an unfinished run."""
     finished: bool
     steps: int
     best_nll: float
@@ -60,43 +78,45 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         store = TokenStore.open(config.data.store)
     histories = store.manifest.mode != "rows"
     config = resolve(config, store.manifest.splits["train"].documents, histories)
+    join()
     folder = None if config.run.dir is None else Path(config.run.dir)
-    if folder is not None:
-        done = _claim(folder, config, store)
-        if done is not None:
+    control = Control()
+    with stop_signals() as stopped:
+        if folder is not None and control.on_first(lambda: _claim(folder, config, store)):
             log.info("%s holds a finished run; train elsewhere (run.dir=...) or delete it", folder)
-            info = done.info
-            return TrainResult(done, True, info["steps"], info["best_nll"])
-    return _Run(config, store, folder, started).run()
+            done = SavedModel.load(folder / "model")
+            return TrainResult(done, True, done.info["steps"], done.info["best_nll"])
+        return _Run(config, store, folder, started, control, stopped).run()
 
 
-def _claim(folder: Path, config: Config, store: TokenStore) -> SavedModel | None:
-    """Make the folder this run's, or see that it already is. Returns the model of a finished run."""
+def _claim(folder: Path, config: Config, store: TokenStore) -> bool:
+    """Make the folder this run's, or see that it already is. Returns whether the run is finished."""
     recipe = folder / "config.yaml"
     if recipe.exists():
         _same_run(load_config(recipe), config, recipe)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(config.to_yaml())
+        # a process that is killed here must not leave half of it
+        new = recipe.with_suffix(".new")
+        new.write_text(config.to_yaml())
+        new.replace(recipe)
     if not (folder / "model").is_dir():
-        return None
-    model = SavedModel.load(folder / "model")
-    store.require(model.tokenizer)
-    return model
+        return False
+    store.require(SavedModel.load(folder / "model").tokenizer)
+    return True
 
 
 def _same_run(old: Config, new: Config, where: Path) -> None:
     """Raise ConfigError listing what differs between a run and its continuation in ways that change the
     result.
     """
-    free = {"max_time", "log_every_n_steps", "num_threads", "save_every_n_steps"}
     before, after = old.model_dump(), new.model_dump()
     differing = [
         f"{section}.{name}: {before[section][name]!r} there, {after[section][name]!r} now"
         for section in ("data", "model", "optim", "trainer")
         for name in after[section]
         if before[section][name] != after[section][name]
-        and name not in free
+        and name not in FREE
         and (section, name) != ("data", "store")
     ]
     if before["run"]["seed"] != after["run"]["seed"]:
@@ -111,26 +131,28 @@ def _same_run(old: Config, new: Config, where: Path) -> None:
 class _Run:
     """The pieces of one run, built once: groups, plan, batches; then its phases."""
 
-    def __init__(self, config: Config, store: TokenStore, folder: Path | None, started: float) -> None:
-        self.config, self.store, self.folder, self.started = config, store, folder, started
+    def __init__(
+        self,
+        config: Config,
+        store: TokenStore,
+        folder: Path | None,
+        started: float,
+        control: Control,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.config, self.store, self.folder = config, store, folder
+        self.started, self.control, self.stopped = started, control, stopped
         if config.trainer.num_threads is not None:
             torch.set_num_threads(config.trainer.num_threads)
-        model = config.model
-        self.layout = ParallelLayout(
-            world_size(),
-            model.tensor_model_parallel_size,
-            model.pipeline_model_parallel_size,
-            model.context_parallel_size,
-        )
-        if self.layout.model_size > 1:
-            raise ConfigError(
-                "model.*_parallel_size: this version trains with data parallelism only; set them to 1"
-            )
+        here, data = join(), config.data
+        self.layout = ParallelLayout.of(config.model, here.size)
+        assert data.global_batch_size is not None
+        self.batch_size = data.global_batch_size
+        self.micro_batch_size = self.layout.micro_batch_size(self.batch_size, data.micro_batch_size)
         self.groups = start(self.layout, config.run.seed)
-        self.rank, self.device = self.groups.dp.rank(), rank_device()
+        self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
+        self.device = rank_device()
         self.histories = store.manifest.mode != "rows"
-        assert config.data.global_batch_size is not None
-        self.batch_size = config.data.global_batch_size
         if self.histories and not 0 < config.data.context_rows < config.data.max_rows:
             raise ConfigError(
                 f"data.context_rows is {config.data.context_rows}, data.max_rows {config.data.max_rows}: a "
@@ -138,10 +160,19 @@ class _Run:
             )
         if self.histories and config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
-        self.plan = self._plan()
-        self.log = RunLog(config.run, folder, quiet=self.rank != 0)
-        main = folder is not None and self.rank == 0
-        self.checkpoints = Checkpoints(folder / "checkpoints") if main and folder is not None else None
+
+    def _checkpoints(self) -> Checkpoints | None:
+        if self.folder is None:
+            return None
+        trainer, tokenizer = self.config.trainer, self.store.tokenizer
+        return Checkpoints(
+            self.folder / "checkpoints",
+            keep_last=trainer.keep_last,
+            asynchronous=trainer.async_save,
+            go_on=trainer.on_save_error == "continue",
+            about={"store": self.store.fingerprint(), "layout": asdict(self.layout)},
+            files={"tokenizer.json": json.dumps(tokenizer.to_json(), indent=1).encode()},
+        )
 
     def _plan(self) -> RowPlan:
         store, model = self.store, self.config.model
@@ -168,18 +199,23 @@ class _Run:
             parts.append(np.log((counts + 0.5) / (counts + 0.5).sum()))
         return torch.from_numpy(np.concatenate(parts)).float()
 
-    def _model(self) -> TabularGPT:
-        torch.manual_seed(self.config.run.seed)
-        rows = self.config.data.max_rows if self.histories else 1
-        return TabularGPT(
-            self.config.model,
-            self.config.trainer.precision,
-            self.plan.sizes,
-            self.groups,
-            log_marginals=self._log_marginals(),
-            histories=self.histories,
-            max_rows=rows,
-        ).to(self.device)
+    def _chunks(self) -> list[TabularGPT]:
+        """This rank's part of a new model."""
+        config = self.config
+        return [
+            TabularGPT(
+                config.model,
+                config.trainer.precision,
+                self.plan.sizes,
+                self.groups,
+                log_marginals=self._log_marginals(),
+                histories=self.histories,
+                max_rows=config.data.max_rows if self.histories else 1,
+                seed=config.run.seed,
+                stage=stage,
+            ).to(self.device)
+            for stage in stages(self.groups, config.model.virtual_pipeline_model_parallel_size)
+        ]
 
     def _batches(self, split: str) -> RowBatches | DocumentBatches:
         data, tokenizer = self.config.data, self.store.tokenizer
@@ -213,7 +249,27 @@ class _Run:
         return Validation(self._batches("validation"), self.store.tokenizer, self.plan, limit, self.device)
 
     def run(self) -> TrainResult:
-        resumed = self.checkpoints.latest() if self.checkpoints is not None else None
+        self.plan = self._plan()
+        self.log = RunLog(self.config.run, self.folder, quiet=self.control.rank != 0)
+        self.checkpoints = self._checkpoints()
+        try:
+            with Watchdog(self.config.trainer.hang_timeout) as self.watchdog:
+                return self._phases()
+        finally:
+            if self.checkpoints is not None:
+                self.checkpoints.close()
+
+    def _resumed(self) -> Found | None:
+        found = None if self.checkpoints is None else self.checkpoints.newest()
+        if found is not None and found.about["store"] != self.store.fingerprint():
+            raise StoreError(
+                f"{found.folder} is of another store than {self.store.path}: resume with the store that the "
+                "run began with, or start a new run (run.dir=...)"
+            )
+        return found
+
+    def _phases(self) -> TrainResult:
+        resumed = self._resumed()
         state = TrainState() if resumed is None else resumed.state
         if state.phase == "fit":
             loop = self._loop("train", state, resumed, self._validation())
@@ -221,7 +277,14 @@ class _Run:
                 return TrainResult(None, False, state.step, state.best_nll)
             weights, resumed = self._calibrated(loop), None
             if self.config.trainer.final_fit and loop.validation:
-                state = replace(state, phase="final", step=0, steps=state.best_step)
+                state = replace(
+                    state,
+                    phase="final",
+                    step=0,
+                    steps=state.best_step or state.step,
+                    before=state.step,
+                    data={},
+                )
         if state.phase == "final":
             loop = self._loop("all", state, resumed, None)
             if not loop.run():
@@ -230,42 +293,48 @@ class _Run:
         return self._finish(weights, state)
 
     def _loop(
-        self, split: str, state: TrainState, resumed: Snapshot | None, validation: Validation | None
+        self, split: str, state: TrainState, resumed: Found | None, validation: Validation | None
     ) -> Loop:
-        model = self._model()
-        step = TrainStep(model, self.config.optim, self.groups)
-        if resumed is not None:
-            model.load_state_dict(resumed.weights, strict=False)
-            step.load_optimizer_state(resumed.optimizer)
+        step = TrainStep(self._chunks(), self.config.optim, self.groups)
         batches = self._batches(split)
+        if resumed is not None and self.checkpoints is not None:
+            self.checkpoints.restore(resumed, step)
+            batches.load_state_dict(state.data)
         state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.batch_size)
         return Loop(
             config=self.config,
-            model=model,
             step=step,
+            micro_batch_size=self.micro_batch_size,
             batches=batches,
             validation=validation,
             state=state,
             log=self.log,
             checkpoints=self.checkpoints,
+            control=self.control,
+            watchdog=self.watchdog,
+            stopped=self.stopped,
             rank=self.rank,
-            ranks=self.layout.data_parallel_size,
+            ranks=self.ranks,
             device=self.device,
             started=self.started,
         )
 
     def _calibrated(self, loop: Loop) -> dict[str, Tensor]:
-        """The phase's weights with the head's bias made to fit the marginals; a final fit to come makes it
-        needless.
+        """The phase's whole weights, on rank 0, with the head's bias made to fit the marginals; empty
+        elsewhere, and where a final fit to come makes it needless.
         """
-        weights = loop.result()
         if loop.validation and self.config.trainer.final_fit:
-            return weights
-        loop.model.load_state_dict(weights, strict=False)
+            return {}
+        loop.use_best()
         batches = loop.batches if self.histories else self._batches("all")
-        return weights | {"bias": calibrate(loop.model, batches, self.device)}
+        vocab = loop.step.modules[0].offsets[-1]
+        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
+        whole = whole_tensors(loop.step.modules, loop.step.weights())
+        return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
+        if self.control.rank:
+            return TrainResult(None, True, state.step, state.best_nll)
         info = {
             "steps": state.step,
             "best_step": state.best_step,
@@ -281,13 +350,13 @@ class _Run:
             self.config.model,
             self.plan,
             self.store.tokenizer,
-            {name: t.cpu() for name, t in weights.items()},
+            weights,
             self.histories,
             data.max_rows if self.histories else 1,
             info,
             data.context_rows if continued else None,
             longest,
         )
-        if self.checkpoints is not None and self.folder is not None:
+        if self.folder is not None:
             saved.save(self.folder / "model")
         return TrainResult(saved, True, state.step, state.best_nll)

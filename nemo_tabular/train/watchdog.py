@@ -1,0 +1,117 @@
+"""Heartbeats of all ranks enter; the end of the job leaves where one of them hangs, with its name.
+
+A rank that hangs makes all others wait in the next exchange, silently and for good. Each rank beats from a
+thread of its own and listens to the next rank's beat, so the work does not grow with the number of ranks. A
+process that is stopped or gone beats no more; one that is alive but stuck stands still in its step.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+import torch.distributed as dist
+
+log = logging.getLogger("nemo_tabular")
+
+EXIT_HANG = 75  # EX_TEMPFAIL of sysexits.h: the same again may well succeed
+BEATS = 10  # in one timeout
+ABORT = "abort"
+
+
+class Watchdog:
+    """Within, the job ends with exit code 75 when a rank has hung for `timeout` seconds. `at(step)` says that
+    this rank got to a step; `rest()` that what follows (a validation, a save) may take its time.
+    """
+
+    def __init__(self, timeout: float, end: Callable[[int], None] = os._exit) -> None:
+        self.timeout, self._end = timeout, end
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._step, self._moved, self._resting = 0, time.monotonic(), True
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        if self.size > 1:
+            # a connection of its own: the others' waits would block it, and it theirs
+            store: Any = dist.distributed_c10d._get_default_store()
+            store = store.clone()
+            store.set_timeout(timedelta(seconds=self.timeout))
+            self._store = dist.PrefixStore("watchdog", store)
+            self._store.set(
+                f"name/{self.rank}", f"rank {self.rank} (host {os.uname().nodename}, process {os.getpid()})"
+            )
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._beat("done")
+            self._thread.join()
+
+    def at(self, step: int) -> None:
+        """This rank begins step number `step`."""
+        self._step, self._moved, self._resting = step, time.monotonic(), False
+
+    def rest(self) -> None:
+        """Until the next `at` this rank need not get on."""
+        self._resting = True
+
+    def _beat(self, text: str) -> None:
+        self._store.set(f"beat/{self.rank}", text)
+
+    def _watch(self) -> None:
+        heard, at, number = b"", time.monotonic(), 0
+        neighbour = (self.rank + 1) % self.size
+        try:
+            while not self._done.wait(self.timeout / BEATS):
+                number += 1
+                self._beat(f"{number} {self._step}")
+                if self._store.check([ABORT]):
+                    self._abort(self._store.get(ABORT).decode())
+                if not self._store.check([f"beat/{neighbour}"]):
+                    at = time.monotonic()  # it has not begun yet
+                    continue
+                beat = self._store.get(f"beat/{neighbour}")
+                if beat != heard or beat == b"done":
+                    heard, at = beat, time.monotonic()
+                if time.monotonic() - at > self.timeout:
+                    self._tell(f"{self._name(neighbour)} has not been heard of for {self.timeout:g} s")
+                if not self._resting and time.monotonic() - self._moved > self.timeout:
+                    self._tell(self._stuck())
+        except dist.DistError as error:
+            if not self._done.is_set():
+                self._abort(f"rank 0's store does not answer: that process hangs or is gone ({error})")
+
+    def _name(self, rank: int) -> str:
+        return self._store.get(f"name/{rank}").decode()
+
+    def _stuck(self) -> str:
+        """Who is furthest behind, where all are alive and none gets on."""
+        steps = {}
+        for rank in range(self.size):
+            if self._store.check([f"beat/{rank}"]):
+                steps[rank] = int(self._store.get(f"beat/{rank}").split()[-1])
+        behind = [self._name(rank) for rank, step in steps.items() if step == min(steps.values())]
+        who = ", ".join(behind) if len(behind) < self.size else "no rank"
+        verb = "stands still at" if len(behind) < self.size else "gets on from"
+        return f"{who} {verb} step {min(steps.values())}, for {self.timeout:g} s"
+
+    def _tell(self, what: str) -> None:
+        self._store.set(ABORT, what)
+        self._abort(what)
+
+    def _abort(self, what: str) -> None:
+        log.error(
+            "%s, at step %d of this one. The job ends here; start it again to go on from the last checkpoint "
+            "(trainer.hang_timeout is %g s)", what, self._step, self.timeout
+        )  # fmt: skip
+        logging.shutdown()
+        self._end(EXIT_HANG)
