@@ -40,7 +40,7 @@ def test_a_good_script_has_no_faults(good):
             "COMMAND=",
             "parallel = 2 ranks do not divide the 3",
         ),
-        ("--nodes=2", "-N 5", "COMMAND=", "global_batch_size 8"),
+        ("--nodes=2", "--nodes=5", "COMMAND=", "global_batch_size 8"),
         ("/tp2.yaml", "/tp2.yaml model.tensor_model_parallel_size=3", "COMMAND=", "num_attention_heads"),
         ("/tp2.yaml", "/gone.yaml", "COMMAND=", "gone.yaml: no such file"),
         ("B:USR1@", "USR1@", "#SBATCH --signal", "would not save"),
