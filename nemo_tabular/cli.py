@@ -423,7 +423,7 @@ def add_submit(verbs: Verbs) -> None:
     asked.add_argument("--partition", metavar="NAME")
     asked.add_argument("--account", metavar="NAME")
     asked.add_argument("--container-image", metavar="IMAGE", help="for pyxis and enroot")
-    asked.add_argument("--container-mounts", metavar="HOST:CONTAINER,...", help="(this folder and the run's)")
+    asked.add_argument("--container-mounts", metavar="HOST:CONTAINER,...", help="(the folders in use)")
     asked.add_argument(
         "--sbatch", action="append", default=[], metavar="OPTION", help="any other, e.g. --sbatch=--qos=long"
     )

@@ -8,11 +8,12 @@ import warnings
 
 import torch
 
-from . import cpu
+from . import cpu, kernels
 from .layout import ParallelLayout
 from .ranks import device, join
 
 cpu.install()
+kernels.choose()
 # Megatron warns of missing Triton, apex and TransformerEngine; on a CPU that is the normal case.
 logging.getLogger("megatron").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"megatron\..*")

@@ -198,4 +198,4 @@ def line(facts: Facts, first: Facts) -> str:
     """One node that is fit, in one line."""
     gpus = f"{len(facts.gpus)} GPUs ({facts.gpus[0]})" if facts.gpus else "no GPUs"
     packages = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
-    return f"node {facts.node}: {gpus}; folder shared; clock {facts.clock - first.clock:+.2f} s; {packages}"
+    return f"{facts.node} is fit: {gpus}; folder shared; clock {facts.clock - first.clock:+.2f} s; {packages}"

@@ -7,8 +7,8 @@ The template's one rule: a line whose {{name}} has no value is left out, and one
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Cluster:
     container_image: str | None = None
     """For pyxis and enroot; `nemo-tabular` is then the image's own."""
     container_mounts: str | None = None
-    """HOST:CONTAINER, ...; None: the folder of submission and that of the run, under the same names."""
+    """HOST:CONTAINER, ...; None: the folders that the jobs use, under the same names."""
     sbatch: tuple[str, ...] = ()
     """Further options, such as "--qos=long"."""
     save_seconds: int = 300
@@ -40,7 +40,7 @@ class Cluster:
     def one_task(self, gpu: bool) -> "Cluster":
         """The same, for a stage of one process."""
         gpus = 1 if gpu and self.gpus_per_node else None
-        return Cluster(**{**self.__dict__, "nodes": 1, "tasks_per_node": 1, "gpus_per_node": gpus})
+        return replace(self, nodes=1, tasks_per_node=1, gpus_per_node=gpus)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def script(job: Job, cluster: Cluster, *, name: str, run: Path, folder: Path) ->
         "checkpoints": shlex.quote(str(job.checkpoints)) if resumable else "",
         "shared": shlex.quote(str(run)),
         "max_restarts": cluster.max_restarts,
-        "container": _container(cluster, run, folder),
+        "container": _container(cluster, folder),
     }
     return render(template(), values)
 
@@ -129,12 +129,18 @@ def _lines(program: str, command: Sequence[str]) -> list[str]:
     return lines
 
 
-def _container(cluster: Cluster, run: Path, folder: Path) -> list[str]:
+def _container(cluster: Cluster, folder: Path) -> list[str]:
     if cluster.container_image is None:
         return []
-    mounts = cluster.container_mounts or ",".join(dict.fromkeys(f"{p}:{p}" for p in (folder, run)))
-    options = ("image", cluster.container_image), ("mounts", mounts), ("workdir", str(folder))
-    return [f"--container-{name}={shlex.quote(value)}" for name, value in options]
+    options = {"image": cluster.container_image, "mounts": cluster.container_mounts, "workdir": str(folder)}
+    return [f"--container-{name}={shlex.quote(value)}" for name, value in options.items() if value]
+
+
+def mounts(used: Iterable[Path]) -> str:
+    """For a container: these folders under their own names, without those that lie in another."""
+    folders = sorted(set(used))
+    outer = [path for path in folders if not any(other in path.parents for other in folders)]
+    return ",".join(f"{path}:{path}" for path in outer)
 
 
 def _quoted(text: str) -> str:

@@ -5,13 +5,13 @@ numbers of the jobs that run them.
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import load_config
 from ..errors import ConfigError
 from .check import check_layout, faults
-from .script import Cluster, Job, logs, script
+from .script import Cluster, Job, logs, mounts, script
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,13 @@ def plan(
         unset = "run.dir" if config.run.dir is None else "data.store"
         raise ConfigError(f"{unset} is not set: name a folder that all nodes share ({unset}=/shared/...)")
     check_layout(config, cluster.nodes * cluster.tasks_per_node)
-    run = folder / config.run.dir
+    run, store = folder / config.run.dir, folder / config.data.store
+    if cluster.container_mounts is None:
+        tables = () if chain is None else (chain.table, chain.schema, chain.test)
+        inputs = [(folder / path).parent for path in (recipe, *tables) if path is not None]
+        cluster = replace(cluster, container_mounts=mounts([folder, run, store.parent, *inputs]))
     jobs = {"train": (_train(recipe, settings, run), cluster)}
     if chain is not None:
-        store = folder / config.data.store
         jobs = {
             "prepare": (_prepare(chain, store), cluster.one_task(gpu=False)),
             **jobs,

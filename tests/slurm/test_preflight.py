@@ -33,7 +33,7 @@ def test_nodes_that_agree_are_told_a_line_each():
     second = replace(GOOD, node="n2", clock=1000.4)
     assert faults([GOOD, second]) == []
     assert (
-        line(second, GOOD) == "node n2: 8 GPUs (H100); folder shared; clock +0.40 s; python 3.11, torch 2.11"
+        line(second, GOOD) == "n2 is fit: 8 GPUs (H100); folder shared; clock +0.40 s; python 3.11, torch 2.11"
     )
 
 
@@ -61,7 +61,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 def test_nodes_that_share_a_folder_pass_and_leave_nothing_in_it(tmp_path):
     ended = finish(start([tmp_path, tmp_path]))
     assert [code for code, _ in ended] == [0, 0]
-    assert "node n0: no GPUs; folder shared" in ended[0][1] and "node n1: no GPUs" in ended[0][1]
+    assert "n0 is fit: no GPUs; folder shared" in ended[0][1] and "n1 is fit: no GPUs" in ended[0][1]
     assert ended[1][1] == "" and list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nemo_tabular.slurm.check import command, directives
-from nemo_tabular.slurm.script import Cluster, Job, render, script, template
+from nemo_tabular.slurm.script import Cluster, Job, mounts, render, script, template
 
 TRAIN = Job(
     ("train", "conf/x.yaml", "run.dir=r u n"), Path("/shared/r u n/model"), Path("/shared/r u n/checkpoints")
@@ -24,6 +24,7 @@ EVERYTHING = Cluster(
     partition="long",
     account="ours",
     container_image="nemo tabular.sqsh",
+    container_mounts="/home/me:/home/me,/r u n:/r u n",
     sbatch=("--qos=high", "--exclude=n7"),
     save_seconds=120,
     max_restarts=9,
@@ -59,7 +60,7 @@ def test_everything_that_was_asked_for_is_in_it():
     }
     assert command(text)[1] == ["nemo-tabular", "train", "conf/x.yaml", "run.dir=r u n"]
     assert "--container-image='nemo tabular.sqsh'" in text
-    assert "--container-mounts='/home/me:/home/me,/shared/r u n:/shared/r u n'" in text
+    assert "--container-mounts='/home/me:/home/me,/r u n:/r u n'" in text
     assert "MAX_RESTARTS=9\n" in text and "FINISHED='/shared/r u n/model'\n" in text
 
 
@@ -86,6 +87,11 @@ def test_shellcheck_finds_nothing(cluster, tmp_path):
 
 def test_a_line_without_a_value_goes_and_one_with_many_is_repeated():
     assert render("a {{x}}\nb {{y}}\nc {{z}}\nd\n", {"x": None, "y": [1, 2], "z": ""}) == "b 1\nb 2\nc \nd\n"
+
+
+def test_a_container_sees_every_folder_that_is_used_once():
+    used = [Path("/shared/runs/x"), Path("/shared"), Path("/home/me"), Path("/shared/data"), Path("/sharedx")]
+    assert mounts(used) == "/home/me:/home/me,/shared:/shared,/sharedx:/sharedx"
 
 
 def test_lines_are_as_short_as_in_the_rest_of_the_project():

@@ -91,7 +91,7 @@ def uninterrupted(cluster, store, tmp_path_factory) -> Run:
 def test_two_nodes_of_two_tasks_train_one_model(cluster, uninterrupted):
     log = uninterrupted.log()
     assert sorted(uninterrupted.losses()) == list(range(1, STEPS + 1))
-    assert all(f"node {name}: no GPUs; folder shared" in log for name in cluster.names[:2])
+    assert all(f"{name} is fit: no GPUs; folder shared" in log for name in cluster.names[:2])
     assert log.splitlines()[-1].endswith(f"finished: {uninterrupted.folder}/model")
     assert log.count("steps, validation") == 1  # one rank speaks for all
 
@@ -122,7 +122,7 @@ def test_a_node_that_dies_costs_the_steps_since_the_last_checkpoint_and_no_more(
         cluster.start_node(dead)
     assert job["JobState"] == "COMPLETED" and int(job["Restarts"]) >= 1, run.log()
     resumed = run.log().split(", start 2, ")[1]
-    assert f"node {dead}:" not in resumed
+    assert f"{dead} is fit" not in resumed
     first = min(map(int, re.findall(r"step (\d+)/", resumed)))
     assert 10 < first <= STEPS  # step 10 was saved
     assert run.losses() == uninterrupted.losses()
@@ -134,8 +134,8 @@ def test_from_a_table_to_a_scored_synthetic_one(cluster, tmp_path):
     (tmp_path / "one.yaml").write_text(TP2_DP2.replace("size: 2}", "size: 1}"))
     told = submit(
         cluster, str(tmp_path / "one.yaml"), "--time", "20", "--chain", str(tmp_path / "real.csv"),
-        "--rows", "50", "--test", str(tmp_path / "test.csv"), f"data.store={tmp_path}/store", f"run.dir={tmp_path}/run",
-        "trainer.max_steps=5",
+        "--rows", "50", "--test", str(tmp_path / "test.csv"), f"data.store={tmp_path}/store",
+        f"run.dir={tmp_path}/run", "trainer.max_steps=5",
     )  # fmt: skip
     jobs = dict(re.findall(r"(\w+): job (\d+)", told))
     assert list(jobs) == ["prepare", "train", "generate", "evaluate"]
