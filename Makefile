@@ -6,7 +6,8 @@
 
 RUN := .venv/bin/python
 # One thread a test process: two processes on two cores would otherwise fight over both.
-TEST_ENV := OMP_NUM_THREADS=1
+# Bytecode is kept, whatever the caller's environment says: tests start hundreds of processes.
+TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 WORKERS ?= 2
 
 # The first interpreter that runs, is of a supported version and can make environments. A name on PATH is

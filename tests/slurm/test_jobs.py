@@ -114,22 +114,6 @@ def test_a_command_that_ends_without_its_result_is_a_failure(trial):
     assert "FINISHED and COMMAND do not belong together" in made.log()
 
 
-def test_a_node_that_dies_sends_the_job_to_others(cluster, trial):
-    made = trial(TRAINER)
-    made.until_said(" started, ", 4)
-    (made.folder / "checkpoints/step-00000001").touch()
-    host = made.cluster.job(made.number)["BatchHost"]
-    other = next(name for name in cluster.names[:2] if name != host)
-    cluster.kill_node(other)
-    try:
-        job = made.end()
-        assert job["JobState"] == "COMPLETED" and job["Restarts"] == "1"
-        second = made.log().split(", start 2, ")[1]
-        assert other not in second and ", start 1, " in made.log()
-    finally:
-        cluster.start_node(other)
-
-
 def test_cancelled_is_cancelled(trial):
     made = trial(TRAINER.replace("USR1", "TERM"))
     made.until_said(" started, ", 4)

@@ -33,7 +33,8 @@ def test_nodes_that_agree_are_told_a_line_each():
     second = replace(GOOD, node="n2", clock=1000.4)
     assert faults([GOOD, second]) == []
     assert (
-        line(second, GOOD) == "n2 is fit: 8 GPUs (H100); folder shared; clock +0.40 s; python 3.11, torch 2.11"
+        line(second, GOOD)
+        == "n2 is fit: 8 GPUs (H100); folder shared; clock +0.40 s; python 3.11, torch 2.11"
     )
 
 
