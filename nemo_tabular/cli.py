@@ -243,7 +243,7 @@ def add_train(verbs: Verbs) -> None:
         "--ranks",
         type=int,
         metavar="N",
-        help="processes on this machine that train together (default: this one; under torchrun or srun, theirs)",
+        help="processes of this machine that train together (default: this one, or torchrun's, or srun's)",
     )
 
 
@@ -263,8 +263,15 @@ def train(arguments: argparse.Namespace) -> None:
 
 def train_rank(config: Config) -> None:
     """The part of one process."""
+    import random
+
+    import numpy as np
+
     from .train.run import train
 
+    # nothing of ours draws from these; whatever does is repeatable, and checkpoints carry it on
+    random.seed(config.run.seed)
+    np.random.seed(config.run.seed % 2**32)
     result = train(config)
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
         return

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -41,6 +42,9 @@ from .step import TrainStep
 
 Stamp = tuple[str, int]
 """sha256 and size of a file, as it was meant to be written."""
+
+# torch tells Megatron to move from one of its classes to another
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.checkpoint\..*")
 
 # Megatron would start a manager process to hear from its writer processes. One thread of this process writes
 # here: a second of CPU less a run, and a full disk is an exception instead of a dead child.

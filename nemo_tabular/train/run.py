@@ -50,7 +50,7 @@ FREE = {
     *("save_every_n_steps", "keep_last", "async_save", "on_save_error", "max_bad_steps"),
     *("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"),
     *("virtual_pipeline_model_parallel_size", "sequence_parallel", "micro_batch_size"),
-    *("use_distributed_optimizer", "overlap_grad_reduce", "overlap_param_gather"),
+    *("overlap_grad_reduce", "overlap_param_gather"),
 }
 """Settings that may change from one start of a run to the next: the result is the same, up to rounding."""
 
