@@ -2,6 +2,7 @@
 and its ranks inherit what it changed.
 """
 
+import errno
 import json
 import os
 import signal
@@ -114,3 +115,17 @@ def keep_weights(folder: str) -> None:
         keep(f"restored-{found.state.step}", trained)
 
     Checkpoints.save, Checkpoints.restore = save_and_keep, restore_and_keep
+
+
+def full_disk(saves: list[int]) -> None:
+    """These saves of each rank (from 0) find no room."""
+    real = checkpoint.Shards.write
+    count = [0]
+
+    def write(self: checkpoint.Shards, folder: Path) -> Any:
+        count[0] += 1
+        if count[0] - 1 in saves:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, folder)
+
+    checkpoint.Shards.write = write

@@ -1,8 +1,7 @@
-"""Lines of JSON enter on stdin, each a command line of `nemo-tabular`; process numbers and exit codes leave on
-stdout.
+"""Lines of JSON enter on stdin, each a command line of `nemo-tabular`; process numbers and exit codes leave.
 
-Torch and Megatron are imported once; each job is a fork of this process in a session of its own, and from there
-on what a user starts: launcher, ranks, signals, exit codes. `hook` names a function of hooks.py that is called
+Torch and Megatron are imported once; each job is a fork of this process in a session of its own, and from
+there on what a user starts: launcher, ranks, signals, exit codes. `hooks` names functions of hooks.py to call
 first.
 """
 
@@ -24,10 +23,10 @@ def run(request: dict) -> int:
         os.dup2(log.fileno(), 2)
     if request.get("largest_file"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], resource.RLIM_INFINITY))
-    if request.get("hook"):
+    for name, arguments in request["hooks"].items():
         import hooks
 
-        getattr(hooks, request["hook"])(**request.get("with", {}))
+        getattr(hooks, name)(**arguments)
     from nemo_tabular.cli import main
 
     return main(request["argv"])

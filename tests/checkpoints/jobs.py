@@ -1,4 +1,4 @@
-"""Real training jobs, started, signalled, killed and waited for as a user would; and what they left behind."""
+"""Training jobs, started, signalled, killed and waited for as a user would; and what they left behind."""
 
 import hashlib
 import json
@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nemo_tabular.models.saved import SavedModel
 
 HERE = Path(__file__).parent
 TINY = """\
 model: {num_layers: 2, hidden_size: 16, num_attention_heads: 2}
-data: {global_batch_size: 16, micro_batch_size: 4}
-trainer: {max_steps: 24, val_check_interval: 8, save_every_n_steps: 3, log_every_n_steps: 1, final_fit: false,
+data: {global_batch_size: 16, micro_batch_size: 8}
+trainer: {max_steps: 15, val_check_interval: 5, save_every_n_steps: 3, log_every_n_steps: 1, final_fit: false,
           num_threads: 1, patience: 99}
 """
 
@@ -89,15 +91,20 @@ class JobServer:
         self.process.wait(timeout=30)
 
     def start(
-        self, run: Path, *overrides: str, ranks: int | None = None, hook: str | None = None, **more: Any
+        self,
+        run: Path,
+        *overrides: str,
+        ranks: int | None = None,
+        hooks: dict[str, dict[str, Any]] | None = None,
+        **more: Any,
     ) -> Job:
-        """`nemo-tabular train` in the folder `run`. `hook`, and `with_` for its arguments: see hooks.py."""
+        """`nemo-tabular train` in the folder `run`. `hooks`: functions of hooks.py and their arguments."""
         self.started += 1
         log = self.folder / f"job{self.started}.log"
         log.touch()
         argv = ["train", str(self.recipe), f"data.store={self.store}", f"run.dir={run}", *overrides]
         argv += [] if ranks is None else ["--ranks", str(ranks)]
-        request = {"argv": argv, "log": str(log), "hook": hook, "with": more.pop("with_", {}), **more}
+        request = {"argv": argv, "log": str(log), "hooks": hooks or {}, **more}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return Job(self, self._read("started"), log)
@@ -130,7 +137,7 @@ def digest(run: Path) -> str:
     model = SavedModel.load(run / "model")
     hashed = hashlib.sha256(json.dumps(model.info["validations"]).encode())
     for _, tensor in sorted(model.tensors.items()):
-        hashed.update(tensor.contiguous().numpy().tobytes())
+        hashed.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return hashed.hexdigest()
 
 

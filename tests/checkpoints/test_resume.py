@@ -15,17 +15,20 @@ TP2, PP2 = "model.tensor_model_parallel_size=2", "model.pipeline_model_parallel_
 CP2, SP = "model.context_parallel_size=2", "model.sequence_parallel=true"
 VPP2 = ("model.virtual_pipeline_model_parallel_size=2", "model.num_layers=4")
 SHARDED = "optim.use_distributed_optimizer=true"
-STOP = {"hook": "send", "with_": {"number": signal.SIGTERM, "at": 11}}
+AT = 5  # steps before the stop, ten after it
+
+
+def stop(to: int = 0) -> dict[str, dict[str, int]]:
+    return {"send": {"number": signal.SIGTERM, "at": AT, "to": to}}
+
 
 SAME = {
     "one process": (None, []),
     "bf16": (None, ["trainer.precision=bf16-mixed"]),
-    "async": (2, ["trainer.async_save=true"]),
+    "dp2 async": (2, ["trainer.async_save=true"]),
     "dp2 sharded": (2, [SHARDED]),
     "dp2 sharded bf16": (2, [SHARDED, "trainer.precision=bf16-mixed"]),
-    "tp2": (2, [TP2, SP]),
-    "pp2": (2, [PP2]),
-    "tp2pp2": (4, [TP2, PP2]),
+    "tp2pp2": (4, [TP2, PP2, SP]),
 }
 
 
@@ -33,16 +36,16 @@ SAME = {
 def test_the_same_layout_goes_on_bit_for_bit(jobs, finished, tmp_path, name):
     ranks, settings = SAME[name]
     whole, parts = finished(*settings, ranks=ranks), tmp_path / "run"
-    assert "stopped at step 11" in jobs.run(parts, *settings, ranks=ranks, **STOP)
+    assert f"stopped at step {AT}" in jobs.run(parts, *settings, ranks=ranks, hooks=stop())
     assert not (parts / "model").exists()
     jobs.run(parts, *settings, ranks=ranks)
     assert digest(parts) == digest(whole)
     assert losses(parts) == losses(whole)
     last = checkpoints(whole)[-1]
-    assert last == "step-00000024"
+    assert last == "step-00000015"
     # weights, moments, step counts and generators: the very bytes of every rank's file
     shards = [
-        {name: stamp for name, stamp in manifest.items() if name.endswith(".distcp")}
+        {name: stamp for name, stamp in manifest["files"].items() if name.endswith(".distcp")}
         for manifest in (
             json.loads((run / "checkpoints" / last / "manifest.json").read_text()) for run in (whole, parts)
         )
@@ -60,7 +63,6 @@ OTHER = {
     "pp2 to cp2": (2, [PP2], 2, [CP2]),
     "sharded: tp2dp2 to pp2dp2": (4, [TP2, SHARDED], 4, [PP2, SHARDED]),
     "sharded: dp4 to dp2": (4, [SHARDED], 2, [SHARDED]),
-    "sharded: dp2 to tp2": (2, [SHARDED], 2, [TP2, SHARDED]),
     "sharded: dp2 to one process": (2, [SHARDED], None, [SHARDED]),
 }
 
@@ -68,38 +70,32 @@ OTHER = {
 @pytest.mark.parametrize("name", OTHER)
 def test_another_layout_goes_on_to_rounding(jobs, finished, tmp_path, name):
     ranks, settings, other_ranks, other_settings = OTHER[name]
-    run, kept = tmp_path / "run", {"hook": "keep_weights", "with_": {"folder": str(tmp_path)}}
-    stop = ["trainer.max_time=00:00:00:00"]  # at the first step that looks at the clock
-    jobs.run(run, *settings, *stop, ranks=ranks)
-    for _ in range(3):
-        jobs.run(run, *settings, *stop, ranks=ranks, **kept)
-    assert checkpoints(run)[-1] == "step-00000004"
-    jobs.run(run, *other_settings, ranks=other_ranks, **kept)
-    saved, restored = (torch.load(tmp_path / f"{what}-4") for what in ("saved", "restored"))
+    run, keep = tmp_path / "run", {"keep_weights": {"folder": str(tmp_path)}}
+    jobs.run(run, *settings, ranks=ranks, hooks=keep | stop())
+    assert checkpoints(run)[-1] == f"step-{AT:08d}"
+    jobs.run(run, *other_settings, ranks=other_ranks, hooks=keep)
+    saved, restored = (torch.load(tmp_path / f"{what}-{AT}") for what in ("saved", "restored"))
     assert saved.keys() == restored.keys()
     assert all(torch.equal(saved[name], restored[name]) for name in saved)
     layers = [s for s in settings if s.startswith("model.num_layers")]
     whole = {step: float(loss) for step, loss in losses(finished(*layers)).items()}
-    found = {step: float(loss) for step, loss in losses(run).items()}
-    assert found.keys() == whole.keys()
-    for step in range(1, 15):
-        assert found[step] == pytest.approx(whole[step], rel=1e-5), step
-    assert found[24] == pytest.approx(whole[24], rel=1e-4)
+    assert {step: float(loss) for step, loss in losses(run).items()} == pytest.approx(whole, rel=1e-5)
+    assert len(whole) == AT + 10
 
 
 def test_a_sharded_optimizer_is_not_taken_for_a_whole_one(jobs, tmp_path):
-    jobs.run(tmp_path / "run", SHARDED, "trainer.max_time=00:00:00:00")
+    jobs.run(tmp_path / "run", SHARDED, hooks=stop())
     job = jobs.start(tmp_path / "run")
     assert job.wait() == 2
     assert "optim.use_distributed_optimizer: True there, False now" in job.log.read_text()
 
 
 def test_each_row_is_read_once_an_epoch_whatever_happens(jobs, token_store, tmp_path):
-    """Killed on one process, stopped on four, ended on two: what the steps of the finished run were made of."""
+    """Killed on one process, stopped on four, ended on two: what the steps of the whole run were made of."""
     run, rows = tmp_path / "run", token_store.manifest.splits["train"].documents
     steps = 2 * rows // 16
     settings = [f"trainer.max_steps={steps}", "trainer.val_check_interval=1000"]
-    note = {"hook": "note_items", "with_": {"folder": str(tmp_path)}}
+    note = {"hooks": {"note_items": {"folder": str(tmp_path)}}}
     job = jobs.start(run, *settings, **note)
     job.until("step 10/")
     job.kill()
