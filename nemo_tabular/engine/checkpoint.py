@@ -31,6 +31,7 @@ from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.common import COMMON_STATE_FNAME
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import (
     SerializationFormat,
     _StorageWriterTransforms,
@@ -149,7 +150,7 @@ def load(trained: TrainStep, folder: Path, *, optimizer: bool = True, rng: bool 
     state = _state(trained, loading=True, optimizer=optimizer, rng=rng)
     try:
         loaded = dist_checkpointing.load(state, str(folder), validate_access_integrity=False)
-    except (CheckpointingException, KeyError, ValueError, RuntimeError) as error:
+    except (CheckpointingException, CheckpointException, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: not a checkpoint of this model: {str(error)[:500]}; resume with the same settings "
             "and store, or start a new run"

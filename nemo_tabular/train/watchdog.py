@@ -33,7 +33,11 @@ class Watchdog:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._step, self._moved, self._resting = 0, time.monotonic(), True
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._round = time.monotonic()
+        self._threads = [
+            threading.Thread(target=target, name="watchdog", daemon=True)
+            for target in (self._watch, self._oversee)
+        ]
 
     def __enter__(self) -> "Watchdog":
         if self.size > 1:
@@ -45,16 +49,16 @@ class Watchdog:
             self._store.set(
                 f"name/{self.rank}", f"rank {self.rank} (host {os.uname().nodename}, process {os.getpid()})"
             )
-            self._thread.start()
+            for thread in self._threads:
+                thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        if self._thread.is_alive():
-            self._beat("done")
-            self._thread.join()
+        for thread in self._threads if self.size > 1 else []:
+            thread.join(self.timeout)
 
     def at(self, step: int) -> None:
         """This rank begins step number `step`."""
@@ -72,7 +76,7 @@ class Watchdog:
         neighbour = (self.rank + 1) % self.size
         try:
             while not self._done.wait(self.timeout / BEATS):
-                number += 1
+                number, self._round = number + 1, time.monotonic()
                 self._beat(f"{number} {self._step}")
                 if self._store.check([ABORT]):
                     self._abort(self._store.get(ABORT).decode())
@@ -86,9 +90,16 @@ class Watchdog:
                     self._tell(f"{self._name(neighbour)} has not been heard of for {self.timeout:g} s")
                 if not self._resting and time.monotonic() - self._moved > self.timeout:
                     self._tell(self._stuck())
+            self._beat("done")
         except dist.DistError as error:
             if not self._done.is_set():
-                self._abort(f"rank 0's store does not answer: that process hangs or is gone ({error})")
+                self._abort(f"rank 0 or its launcher, where the ranks meet, is gone ({error})")
+
+    def _oversee(self) -> None:
+        """Watch the watch: a question to a stopped rank 0, where the ranks meet, is never answered."""
+        while not self._done.wait(self.timeout / BEATS):
+            if time.monotonic() - self._round > self.timeout:
+                self._abort(f"rank 0, where the ranks meet, has not answered for {self.timeout:g} s")
 
     def _name(self, rank: int) -> str:
         return self._store.get(f"name/{rank}").decode()

@@ -23,13 +23,14 @@ def whole_checkpoint(run) -> int:
 
 
 def test_forty_kills_cost_only_the_steps_since_the_last_save(jobs, finished, tmp_path):
-    """Two ranks, saving every second step, every other run asynchronously. The launcher and a rank are killed in
-    turn, at moments drawn from the time that a whole run takes, start and end included.
+    """Two ranks, saving every second step, every other run asynchronously. The launcher and a rank are killed
+    in turn, at moments drawn from the time that a whole run takes, start and end included.
     """
     settings = ["trainer.save_every_n_steps=2"]
     slow = {"slow": {"seconds": 0.01}}
-    started = time.monotonic()
     whole = digest(finished(*settings, ranks=2))
+    started = time.monotonic()
+    jobs.run(tmp_path / "timed", *settings, ranks=2, hooks=slow)
     length = time.monotonic() - started
     draw, kills, runs, resumed = random.Random(5), 0, 0, 0
     while kills < KILLS:
@@ -40,7 +41,7 @@ def test_forty_kills_cost_only_the_steps_since_the_last_save(jobs, finished, tmp
             job = jobs.start(run, *settings, *asynchronous, ranks=2, hooks=slow)
             if kills < KILLS:
                 ranks = job.ranks(2)
-                time.sleep(draw.uniform(0, 0.7 * length))
+                time.sleep(draw.uniform(0, 0.9 * length))
                 victim = job.process if kills % 2 else ranks[draw.randrange(2)]
                 try:
                     os.kill(victim, signal.SIGKILL)

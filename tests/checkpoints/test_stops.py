@@ -32,7 +32,8 @@ def test_signals_save_within_the_grace_time_and_end_well(jobs, finished, tmp_pat
 @pytest.mark.parametrize("to", [0, 1])
 def test_a_hung_rank_is_named_and_the_job_ends(jobs, tmp_path, to):
     """Rank 0 keeps the ranks' meeting point, so its silence shows in another way."""
-    job = jobs.start(tmp_path / "run", "trainer.hang_timeout=2", ranks=3, hooks={"hang": {"at": 4, "to": to}})
+    settings = ["trainer.hang_timeout=3", "data.global_batch_size=12"]
+    job = jobs.start(tmp_path / "run", *settings, ranks=3, hooks={"hang": {"at": 4, "to": to}})
     job.until("step 3/")
     began = time.monotonic()
     assert job.wait(timeout=40) == 75, job.log.read_text()
@@ -83,7 +84,7 @@ def test_a_full_disk_is_told_and_what_was_saved_stays(jobs, finished, tmp_path):
     job = jobs.start(run, ranks=2, largest_file=FULL)
     assert job.wait() == 2
     said = job.log.read_text()
-    assert "step-00000006: cannot be written: rank 0: File too large" in said
+    assert "step-00000005: cannot be written: rank 0: File too large" in said
     assert "what was saved before is untouched" in said
     assert checkpoints(run) == before
     assert not list((run / "checkpoints").glob(".step-*"))
