@@ -115,7 +115,7 @@ class Watchdog:
         step, part = divmod(min(places), len(PARTS))
         behind = [self._name(rank) for rank, place in enumerate(places) if place == min(places)]
         who = "all ranks hang" if len(behind) == self.size else f"{', '.join(behind)} hangs"
-        return f"{who} in step {step}, {PARTS[part]}, for {STILL * self.timeout:g} s"
+        return f"{who} in step {step + 1}, {PARTS[part]}, for {STILL * self.timeout:g} s"
 
     def _tell(self, what: str) -> None:
         self._store.set(ABORT, what)
