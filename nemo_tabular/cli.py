@@ -255,7 +255,7 @@ def add_train(verbs: Verbs) -> None:
         "--ranks",
         type=int,
         metavar="N",
-        help="processes on this machine that train together (default: this one; under torchrun or srun, theirs)",
+        help="processes of this machine that train together (default: this one, or torchrun's, or srun's)",
     )
 
 
@@ -275,11 +275,19 @@ def train(arguments: argparse.Namespace) -> None:
 
 def train_rank(config: Config) -> None:
     """The part of one process."""
+    import random
+
+    import numpy as np
+
+    from .engine.ranks import place
     from .train.run import train
 
+    # nothing of ours draws from these; whatever does is repeatable, and checkpoints carry it on
+    random.seed(config.run.seed)
+    np.random.seed(config.run.seed % 2**32)
     result = train(config)
-    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
-        return
+    if place().rank:
+        return  # rank 0 speaks for all
     if result.finished:
         unit = "history" if result.model is not None and result.model.histories else "row"
         print(f"{config.run.dir}: {result.steps:,} steps, validation {result.best_nll:.4f} nats a {unit}")
@@ -339,6 +347,7 @@ def add_generate(verbs: Verbs) -> None:
 
 
 def generate(arguments: argparse.Namespace) -> None:
+    from .engine.ranks import place
     from .synthesizer import Synthesizer
 
     rows = Synthesizer.load(arguments.run).write(
@@ -352,7 +361,8 @@ def generate(arguments: argparse.Namespace) -> None:
         top_k=arguments.top_k,
         top_p=arguments.top_p,
     )
-    print(f"{arguments.out}: {rows:,} rows")
+    if place().rank == 0:
+        print(f"{arguments.out}: {rows:,} rows")
 
 
 # ---- evaluate ----

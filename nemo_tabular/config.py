@@ -188,7 +188,7 @@ class TrainerConfig(Section):
     max_bad_steps: int = Field(5, ge=1)
     """Stop after so many steps running whose loss or gradient is not finite; each is skipped and told."""
     hang_timeout: float = Field(600.0, gt=0)
-    """Seconds of silence, or of standing still in a step, after which a rank counts as hung: the job ends."""
+    """Seconds of a rank's silence (or half those of standing still in one step) that end the job."""
     log_every_n_steps: int = Field(50, ge=1)
     """Steps between lines of the log."""
     num_threads: int | None = Field(None, ge=1)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +31,7 @@ from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.common import COMMON_STATE_FNAME
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import (
     SerializationFormat,
     _StorageWriterTransforms,
@@ -41,6 +43,9 @@ from .step import TrainStep
 
 Stamp = tuple[str, int]
 """sha256 and size of a file, as it was meant to be written."""
+
+# torch tells Megatron to move from one of its classes to another
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.checkpoint\..*")
 
 # Megatron would start a manager process to hear from its writer processes. One thread of this process writes
 # here: a second of CPU less a run, and a full disk is an exception instead of a dead child.
@@ -145,7 +150,7 @@ def load(trained: TrainStep, folder: Path, *, optimizer: bool = True, rng: bool 
     state = _state(trained, loading=True, optimizer=optimizer, rng=rng)
     try:
         loaded = dist_checkpointing.load(state, str(folder), validate_access_integrity=False)
-    except (CheckpointingException, KeyError, ValueError, RuntimeError) as error:
+    except (CheckpointingException, CheckpointException, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: not a checkpoint of this model: {str(error)[:500]}; resume with the same settings "
             "and store, or start a new run"

@@ -6,17 +6,16 @@ Enters: a layout. Leaves: Megatron's process groups, to be passed on as an argum
 import logging
 import warnings
 
-import torch
-
 from . import cpu, kernels
 from .layout import ParallelLayout
-from .ranks import device, join
+from .ranks import join
 
 cpu.install()
 kernels.choose()
 # Megatron warns of missing Triton, apex and TransformerEngine; on a CPU that is the normal case.
 logging.getLogger("megatron").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"megatron\..*")
+warnings.filterwarnings("ignore", message=r".*torch\.distributed\.\w+. is deprecated", category=FutureWarning)
 warnings.filterwarnings("ignore", message=".*(Transformer Engine|Apex|apex|nvidia-modelopt).*")
 
 from megatron.core import parallel_state  # noqa: E402
@@ -28,8 +27,6 @@ def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
     """Join the other ranks and build the groups of `layout`. Calling it again with another layout rebuilds
     them.
     """
-    if torch.cuda.is_available():
-        torch.cuda.set_device(device())
     join()
     if parallel_state.model_parallel_is_initialized():
         parallel_state.destroy_model_parallel()

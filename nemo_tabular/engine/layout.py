@@ -55,9 +55,10 @@ class ParallelLayout:
         ranks, stages = self.data_parallel_size, self.pipeline_model_parallel_size
         share, rest = divmod(global_batch_size, ranks)
         if rest:
+            fitting = " or ".join(str(n * ranks) for n in (share, share + 1) if n)
             raise ConfigError(
                 f"data.global_batch_size {global_batch_size} is no multiple of the {ranks} data-parallel "
-                f"ranks; set it to {max(share, 1) * ranks} or {(share + 1) * ranks}, or start other ranks"
+                f"ranks; set it to {fitting}, or start another number of ranks"
             )
         size = min(wanted or -(-share // stages), share)
         if stages == 1:

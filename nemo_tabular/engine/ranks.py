@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,9 @@ class Place:
     """Number among those on the same machine."""
     master: tuple[str, int] | None = None
     """Host and port where rank 0 waits for the others; None for one process."""
+
+
+ALONE = Place()
 
 
 def place(environment: Mapping[str, str] = os.environ) -> Place:
@@ -48,7 +52,7 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
         size = int(environment.get("SLURM_STEP_NUM_TASKS") or environment["SLURM_NTASKS"])
         rank, local = int(environment["SLURM_PROCID"]), int(environment.get("SLURM_LOCALID", "0"))
         return Place(rank, size, local, _slurm_master(environment) if size > 1 else None)
-    return Place()
+    return ALONE
 
 
 def _slurm_master(environment: Mapping[str, str]) -> tuple[str, int]:
@@ -72,17 +76,19 @@ def join() -> Place:
     here = place()
     if dist.is_initialized():
         return here
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    how: dict[str, Any] = {"backend": "gloo"}
+    if torch.cuda.is_available():
+        # Megatron overlaps exchange and computation only where kernels start in the order they were queued
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+        torch.cuda.set_device(device())
+        how = {"backend": "nccl", "device_id": device()}
     if here.master is None:
         # one process meets nobody: a store in its own memory needs neither port nor file
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    elif "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
+        how |= {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+    elif "RANK" not in os.environ:
         host, port = here.master
-        dist.init_process_group(
-            backend, init_method=f"tcp://{host}:{port}", rank=here.rank, world_size=here.size
-        )
+        how |= {"init_method": f"tcp://{host}:{port}", "rank": here.rank, "world_size": here.size}
+    dist.init_process_group(**how)
     return here
 
 

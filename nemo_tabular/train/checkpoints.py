@@ -1,7 +1,7 @@
 """The state of a run enters and leaves a folder of checkpoints; a checkpoint is whole on all ranks, or it
 does not exist.
 
-checkpoints/step-00000500/   manifest.json: sha256 and size of every other file
+checkpoints/step-00000500/   manifest.json: sha256 and size of every other file, and its own
                              state.json: step, schedule, position in the data, best so far, layout
                              tokenizer.json: schema and codecs
                              megatron/: weights, optimizer and generators, Megatron's distributed checkpoint
@@ -103,7 +103,7 @@ class Checkpoints:
             shutil.rmtree(rest, ignore_errors=True)
 
     def close(self) -> None:
-        """Let whoever comes next have the folder. Not collective; a checkpoint being written is waited for."""
+        """Let others have the folder. Not collective; waits for what is being written."""
         if self._thread is not None:
             self._thread.join()
         self._lock.release()
@@ -205,7 +205,8 @@ class Checkpoints:
         for name, data in {**self.files, "state.json": json.dumps(content, indent=1).encode()}.items():
             _write_through(temporary / name, data)
             manifest[name] = (hashlib.sha256(data).hexdigest(), len(data))
-        _write_through(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+        listed = {"sha256": _own_digest(manifest), "files": manifest}
+        _write_through(temporary / MANIFEST, json.dumps(listed, indent=1).encode())
         _flush(temporary / SHARDS)
         _flush(temporary)
         if target.exists():  # left by a run that had to go back further than this
@@ -306,12 +307,20 @@ class Checkpoints:
 def _manifest(folder: Path) -> dict[str, Stamp]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
-        return {str(name): (str(digest), int(size)) for name, (digest, size) in manifest.items()}
+        content = json.loads(path.read_bytes())
+        files = {str(name): (str(digest), int(size)) for name, (digest, size) in content["files"].items()}
+        whole = content["sha256"] == _own_digest(files)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: missing") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged: {error}") from None
+    if not whole:
+        raise CheckpointError(f"{path}: damaged (its sha256 is not that of what was written)")
+    return files
+
+
+def _own_digest(files: dict[str, Stamp]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _damage(folder: Path, name: str, stamp: Stamp) -> str | None:

@@ -83,9 +83,9 @@ class Loop:
         interrupted = False
         self.log.begin(state.phase, state.step, state.steps, self.batches.global_batch_size)
         while state.step < state.steps:
-            self.watchdog.at(state.step)
             self._count_bad(*self._one_step())
             # a signal may have reached one rank only, and clocks differ
+            self.watchdog.at(state.step, 2)
             (stop,) = self.control.any(self.stopped() or time.monotonic() > deadline)
             self.watchdog.rest()
             ended = state.step == state.steps
@@ -116,12 +116,14 @@ class Loop:
 
     def _one_step(self) -> tuple[float, float]:
         state = self.state
+        self.watchdog.at(state.step, 0)
         codes = to_device(
             codes_of(self.batches)(self.batches.at(state.step, self.rank, self.ranks)), self.device
         )
         size = self.micro_batch_size
         pieces = codes.split(size, dim=1) if isinstance(codes, Tensor) else codes.split(size)
         lr = learning_rate(self.config.optim, state.step, state.steps)
+        self.watchdog.at(state.step, 1)
         loss, norm = self.step(pieces, lr)
         state.step += 1
         last = state.step == state.steps

@@ -50,7 +50,7 @@ FREE = {
     *("save_every_n_steps", "keep_last", "async_save", "on_save_error", "max_bad_steps"),
     *("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"),
     *("virtual_pipeline_model_parallel_size", "sequence_parallel", "micro_batch_size"),
-    *("use_distributed_optimizer", "overlap_grad_reduce", "overlap_param_gather"),
+    *("overlap_grad_reduce", "overlap_param_gather"),
 }
 """Settings that may change from one start of a run to the next: the result is the same, up to rounding."""
 
@@ -78,7 +78,7 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         store = TokenStore.open(config.data.store)
     histories = store.manifest.mode != "rows"
     config = resolve(config, store.manifest.splits["train"].documents, histories)
-    join()
+    _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
     control = Control()
     with stop_signals() as stopped:
@@ -87,6 +87,13 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
             done = SavedModel.load(folder / "model")
             return TrainResult(done, True, done.info["steps"], done.info["best_nll"])
         return _Run(config, store, folder, started, control, stopped).run()
+
+
+def _layout(config: Config) -> tuple[ParallelLayout, int]:
+    """How the ranks share the model, and documents at a time on one of them. Raises ConfigError."""
+    layout, data = ParallelLayout.of(config.model, join().size), config.data
+    assert data.global_batch_size is not None, "resolve(config) fills it in"
+    return layout, layout.micro_batch_size(data.global_batch_size, data.micro_batch_size)
 
 
 def _claim(folder: Path, config: Config, store: TokenStore) -> bool:
@@ -144,11 +151,9 @@ class _Run:
         self.started, self.control, self.stopped = started, control, stopped
         if config.trainer.num_threads is not None:
             torch.set_num_threads(config.trainer.num_threads)
-        here, data = join(), config.data
-        self.layout = ParallelLayout.of(config.model, here.size)
-        assert data.global_batch_size is not None
-        self.batch_size = data.global_batch_size
-        self.micro_batch_size = self.layout.micro_batch_size(self.batch_size, data.micro_batch_size)
+        self.layout, self.micro_batch_size = _layout(config)
+        assert config.data.global_batch_size is not None
+        self.batch_size = config.data.global_batch_size
         self.groups = start(self.layout, config.run.seed)
         self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
         self.device = rank_device()

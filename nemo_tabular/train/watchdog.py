@@ -20,20 +20,27 @@ log = logging.getLogger("nemo_tabular")
 
 EXIT_HANG = 75  # EX_TEMPFAIL of sysexits.h: the same again may well succeed
 BEATS = 10  # in one timeout
+STILL = 2  # timeouts; a rank that is silent is found first, and it is the better answer
+PARTS = ("reading", "computing", "waiting for the others")
 ABORT = "abort"
 
 
 class Watchdog:
-    """Within, the job ends with exit code 75 when a rank has hung for `timeout` seconds. `at(step)` says that
-    this rank got to a step; `rest()` that what follows (a validation, a save) may take its time.
+    """Within, the job ends with exit code 75 when a rank has been silent for `timeout` seconds, or all stand
+    still for twice as long. `at(step, part)` says how far this rank got; `rest()` that what follows (a
+    validation, a save) may take its time.
     """
 
     def __init__(self, timeout: float, end: Callable[[int], None] = os._exit) -> None:
         self.timeout, self._end = timeout, end
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._step, self._moved, self._resting = 0, time.monotonic(), True
+        self._place, self._moved, self._resting = 0, time.monotonic(), True
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._round = time.monotonic()
+        self._threads = [
+            threading.Thread(target=target, name="watchdog", daemon=True)
+            for target in (self._watch, self._oversee)
+        ]
 
     def __enter__(self) -> "Watchdog":
         if self.size > 1:
@@ -45,20 +52,21 @@ class Watchdog:
             self._store.set(
                 f"name/{self.rank}", f"rank {self.rank} (host {os.uname().nodename}, process {os.getpid()})"
             )
-            self._thread.start()
+            for thread in self._threads:
+                thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        if self._thread.is_alive():
-            self._beat("done")
-            self._thread.join()
+        for thread in self._threads if self.size > 1 else []:
+            thread.join(self.timeout)
 
-    def at(self, step: int) -> None:
-        """This rank begins step number `step`."""
-        self._step, self._moved, self._resting = step, time.monotonic(), False
+    def at(self, step: int, part: int) -> None:
+        """This rank begins a part (of PARTS) of a step."""
+        place = step * len(PARTS) + part
+        self._place, self._moved, self._resting = place, time.monotonic(), False
 
     def rest(self) -> None:
         """Until the next `at` this rank need not get on."""
@@ -72,8 +80,8 @@ class Watchdog:
         neighbour = (self.rank + 1) % self.size
         try:
             while not self._done.wait(self.timeout / BEATS):
-                number += 1
-                self._beat(f"{number} {self._step}")
+                number, self._round = number + 1, time.monotonic()
+                self._beat(f"{number} {self._place}")
                 if self._store.check([ABORT]):
                     self._abort(self._store.get(ABORT).decode())
                 if not self._store.check([f"beat/{neighbour}"]):
@@ -84,34 +92,36 @@ class Watchdog:
                     heard, at = beat, time.monotonic()
                 if time.monotonic() - at > self.timeout:
                     self._tell(f"{self._name(neighbour)} has not been heard of for {self.timeout:g} s")
-                if not self._resting and time.monotonic() - self._moved > self.timeout:
+                if not self._resting and time.monotonic() - self._moved > STILL * self.timeout:
                     self._tell(self._stuck())
+            self._beat("done")
         except dist.DistError as error:
             if not self._done.is_set():
-                self._abort(f"rank 0's store does not answer: that process hangs or is gone ({error})")
+                self._abort(f"rank 0 or its launcher, where the ranks meet, is gone ({error})")
+
+    def _oversee(self) -> None:
+        """Watch the watch: a question to a stopped rank 0, where the ranks meet, is never answered."""
+        while not self._done.wait(self.timeout / BEATS):
+            if time.monotonic() - self._round > self.timeout:
+                self._abort(f"rank 0, where the ranks meet, has not answered for {self.timeout:g} s")
 
     def _name(self, rank: int) -> str:
         return self._store.get(f"name/{rank}").decode()
 
     def _stuck(self) -> str:
         """Who is furthest behind, where all are alive and none gets on."""
-        steps = {}
-        for rank in range(self.size):
-            if self._store.check([f"beat/{rank}"]):
-                steps[rank] = int(self._store.get(f"beat/{rank}").split()[-1])
-        behind = [self._name(rank) for rank, step in steps.items() if step == min(steps.values())]
-        who = ", ".join(behind) if len(behind) < self.size else "no rank"
-        verb = "stands still at" if len(behind) < self.size else "gets on from"
-        return f"{who} {verb} step {min(steps.values())}, for {self.timeout:g} s"
+        beats = [self._store.get(f"beat/{rank}").split()[-1] for rank in range(self.size)]
+        places = [int(beat) if beat != b"done" else self._place for beat in beats]
+        step, part = divmod(min(places), len(PARTS))
+        behind = [self._name(rank) for rank, place in enumerate(places) if place == min(places)]
+        who = "all ranks hang" if len(behind) == self.size else f"{', '.join(behind)} hangs"
+        return f"{who} in step {step + 1}, {PARTS[part]}, for {STILL * self.timeout:g} s"
 
     def _tell(self, what: str) -> None:
         self._store.set(ABORT, what)
         self._abort(what)
 
     def _abort(self, what: str) -> None:
-        log.error(
-            "%s, at step %d of this one. The job ends here; start it again to go on from the last checkpoint "
-            "(trainer.hang_timeout is %g s)", what, self._step, self.timeout
-        )  # fmt: skip
+        log.error("%s. The job ends here; start it again to go on from the last checkpoint", what)
         logging.shutdown()
         self._end(EXIT_HANG)

@@ -14,6 +14,8 @@ from nemo_tabular.engine.step import TrainStep
 from nemo_tabular.engine.whole import whole_tensors
 from nemo_tabular.models.gpt import TabularGPT
 
+from megatron.core import dist_checkpointing  # isort: skip
+
 SIZES = [3, 41, 7, 5, 2]  # 58 ids: two tensor-parallel ranks share the second slot
 BATCH, STEPS, ROWS = 8, 10, 4
 RECIPE = ["model.num_layers=4", "model.hidden_size=32", "model.num_attention_heads=4"]
@@ -39,19 +41,16 @@ def document_batch(step: int) -> DocumentBatch:
     return DocumentBatch(codes, codes, lengths, scored, begins, ends)
 
 
-def share(batch: Any, rank: int, ranks: int, micro_batch_size: int) -> list[Any]:
-    """A data-parallel rank's micro-batches of a global batch."""
-    mine = batch.split(BATCH // ranks) if isinstance(batch, DocumentBatch) else batch.split(BATCH // ranks, 1)
-    piece = mine[rank]
-    return list(
-        piece.split(micro_batch_size)
-        if isinstance(piece, DocumentBatch)
-        else piece.split(micro_batch_size, 1)
-    )
+def share(batch: Any, groups: Any, micro_batch_size: int) -> list[Any]:
+    """This data-parallel rank's micro-batches of a global batch."""
+    size = BATCH // groups.dp.size()
+    if isinstance(batch, DocumentBatch):
+        return batch.split(size)[groups.dp.rank()].split(micro_batch_size)
+    return list(batch.split(size, 1)[groups.dp.rank()].split(micro_batch_size, 1))
 
 
-def ten_steps(settings: list[str], documents: bool) -> dict[str, Any]:
-    """Losses and norms of each step, the total loss of one more batch by slot, and the weights (rank 0)."""
+def trained(settings: list[str], documents: bool, steps: int) -> tuple[TrainStep, list[tuple[float, float]]]:
+    """The model after some steps, and each step's loss and norm."""
     torch.set_num_threads(1)
     config = load_config(overrides=[*RECIPE, *settings])
     layout = ParallelLayout.of(config.model, join().size)
@@ -72,17 +71,53 @@ def ten_steps(settings: list[str], documents: bool) -> dict[str, Any]:
     step = TrainStep(chunks, config.optim, groups)
     size = layout.micro_batch_size(BATCH, config.data.micro_batch_size)
     make = document_batch if documents else row_batch
-    rank, ranks = groups.dp.rank(), groups.dp.size()
-    history = [step(share(make(n), rank, ranks, size), 1e-2) for n in range(STEPS)]
-    held_out = share(make(99), rank, ranks, BATCH // ranks)
-    by_slot = step.total(held_out, "nats_by_slot", (len(SIZES),))
-    counts = step.total(held_out, "counts", (2, step.modules[0].offsets[-1]))
-    whole = whole_tensors(chunks, step.weights())
+    return step, [step(share(make(n), groups, size), 1e-2) for n in range(steps)]
+
+
+def mark(tensor: torch.Tensor) -> float:
+    """One number that hardly any change of the tensor, or of the order of its elements, leaves as it is."""
+    flat = tensor.double().flatten()
+    return float(flat @ torch.cos(torch.arange(len(flat), dtype=torch.float64)))
+
+
+def held_out(step: TrainStep, documents: bool) -> list[float]:
+    """Nats of one more batch by slot, summed over all ranks."""
+    batch = document_batch(99) if documents else row_batch(99)
+    return step.total(share(batch, step.groups, BATCH), "nats_by_slot", (len(SIZES),)).tolist()
+
+
+def ten_steps(settings: list[str], documents: bool) -> dict[str, Any]:
+    """Losses and norms of each step, what validation and calibration measure, and the weights (rank 0)."""
+    step, history = trained(settings, documents, STEPS)
+    whole = whole_tensors(step.modules, step.weights())  # first: new weights may still be on their way
+    batch = document_batch(99) if documents else row_batch(99)
+    counts = step.total(share(batch, step.groups, BATCH), "counts", (2, step.modules[0].offsets[-1]))
     return {
         "losses": [loss for loss, _ in history],
         "norms": [norm for _, norm in history],
-        "by_slot": by_slot.tolist(),
+        "by_slot": held_out(step, documents),
         "counts": counts.flatten().tolist(),
         "shapes": {name: list(tensor.shape) for name, tensor in sorted(whole.items())},
-        "sums": {name: float(tensor.double().abs().sum()) for name, tensor in sorted(whole.items())},
+        "marks": {name: mark(tensor) for name, tensor in sorted(whole.items())},
     }
+
+
+def _described(step: TrainStep) -> dict[str, Any]:
+    return {f"chunk{i}": chunk.sharded_state_dict() for i, chunk in enumerate(step.modules)}
+
+
+def saved(settings: list[str], folder: str) -> list[float]:
+    """Train three steps and write Megatron's distributed checkpoint of the weights."""
+    step, _ = trained(settings, documents=False, steps=3)
+    step.settle()
+    dist_checkpointing.save(_described(step), folder)
+    return held_out(step, documents=False)
+
+
+def loaded(settings: list[str], folder: str) -> list[float]:
+    """Read that checkpoint into an untrained model, of whatever layout."""
+    step, _ = trained(settings, documents=False, steps=0)
+    state = dist_checkpointing.load(_described(step), folder)
+    for i, chunk in enumerate(step.modules):
+        chunk.load_state_dict(state[f"chunk{i}"])
+    return held_out(step, documents=False)
