@@ -1,12 +1,13 @@
 # Every target does its own set-up: on a fresh machine `make demo` or `make test` is all there is to type.
 # The environment is made again only when pyproject.toml changes (.venv/.ready remembers).
 
-.PHONY: help setup demo test check clean
+.PHONY: help setup slurm demo test check clean
 .DEFAULT_GOAL := help
 
 RUN := .venv/bin/python
 # One thread a test process: two processes on two cores would otherwise fight over both.
-TEST_ENV := OMP_NUM_THREADS=1
+# Bytecode is kept, whatever the caller's environment says: tests start hundreds of processes.
+TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 WORKERS ?= 2
 
 # The first interpreter that runs, is of a supported version and can make environments. A name on PATH is
@@ -45,8 +46,25 @@ setup: .venv/.ready
 demo: setup
 	@$(RUN) scripts/demo.py
 
-test: setup
-	@$(TEST_ENV) $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not bench"
+# A real SLURM for the tests that start one, and the linter of its scripts, where they can be had: on Debian or
+# Ubuntu, as root. Elsewhere those tests are skipped and say why.
+SLURM_PACKAGES := slurmctld slurmd slurm-client munge shellcheck
+
+slurm:
+	@if [ -x /usr/sbin/slurmctld ] && command -v shellcheck >/dev/null; then :; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	    echo "no SLURM here, and no way to install one without root and apt: its tests will be skipped" >&2; \
+	else \
+	    echo "installing $(SLURM_PACKAGES) for the tests that start a SLURM"; \
+	    { apt-get update && DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y --no-install-recommends $(SLURM_PACKAGES); } >/dev/null 2>&1 \
+	        || echo "they cannot be installed: the tests that need them will be skipped" >&2; \
+	fi
+
+# The cluster's tests run by themselves: four nodes beside other tests would make both late.
+test: setup slurm
+	@$(TEST_ENV) $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not bench and not slurm"
+	@$(TEST_ENV) $(RUN) -m pytest -m slurm tests/slurm
 
 check: setup
 	@$(RUN) -m ruff format --check .

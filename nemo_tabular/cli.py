@@ -10,10 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ConfigError, TabularError
+
+if TYPE_CHECKING:
+    from .config import Config
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program that Ctrl-C ended
@@ -37,14 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     An error of our own making keeps its traceback: it is a bug, and the traceback is the report.
     """
     arguments = parse(argv)
+    return reported(arguments.verb, lambda: arguments.call(arguments))
+
+
+def reported(verb: str, call: Callable[[], None]) -> int:
+    """Call, and turn what a user can mend into one line and an exit code."""
     try:
-        arguments.call(arguments)
+        call()
         sys.stdout.flush()
     except TabularError as error:
-        print(f"nemo-tabular {arguments.verb}: {error}", file=sys.stderr)
+        print(f"nemo-tabular {verb}: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt as interrupt:
-        print(": ".join([f"nemo-tabular {arguments.verb}: interrupted", *interrupt.args]), file=sys.stderr)
+        print(": ".join([f"nemo-tabular {verb}: interrupted", *interrupt.args]), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # `nemo-tabular schema x.csv | head`: the reader has seen enough. Python would complain once more
@@ -53,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # A full disk, a missing folder, a file that may not be read: the machine's state, not a bug.
         where = "" if error.filename is None else f"{error.filename}: "
-        print(f"nemo-tabular {arguments.verb}: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"nemo-tabular {verb}: {where}{error.strerror or error}", file=sys.stderr)
         return USER_ERROR
     return 0
 
@@ -82,7 +90,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (add_schema, add_prepare, add_plan, add_train, add_generate, add_evaluate):
+    for add in (
+        add_schema,
+        add_prepare,
+        add_plan,
+        add_train,
+        add_generate,
+        add_evaluate,
+        add_submit,
+        add_preflight,
+    ):
         add(verbs)
     return parser
 
@@ -299,17 +316,40 @@ def add_recipe(verb: argparse.ArgumentParser) -> None:
 def add_train(verbs: Verbs) -> None:
     verb = add_verb(verbs, "train", "train a model on a store, or go on where an earlier run stopped", train)
     add_recipe(verb)
+    verb.add_argument(
+        "--ranks",
+        type=int,
+        metavar="N",
+        help="processes of this machine that train together (default: this one, or torchrun's, or srun's)",
+    )
 
 
 def train(arguments: argparse.Namespace) -> None:
     from .config import load_config
-    from .engine.ranks import place
-    from .train.run import train
+    from .engine.local import run_ranks
 
     config = load_config(arguments.config, arguments.overrides)
     if config.run.dir is None:
         raise ConfigError("run.dir is not set: name the folder for the trained model (run.dir=runs/NAME)")
     show_progress()
+    if arguments.ranks is None:
+        train_rank(config)
+    elif code := run_ranks(arguments.ranks, lambda: reported(arguments.verb, lambda: train_rank(config))):
+        sys.exit(code)
+
+
+def train_rank(config: Config) -> None:
+    """The part of one process."""
+    import random
+
+    import numpy as np
+
+    from .engine.ranks import place
+    from .train.run import train
+
+    # nothing of ours draws from these; whatever does is repeatable, and checkpoints carry it on
+    random.seed(config.run.seed)
+    np.random.seed(config.run.seed % 2**32)
     result = train(config)
     if place().rank:
         return  # rank 0 speaks for all
@@ -430,6 +470,110 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(report)
     if arguments.plot:
         report.to_png(arguments.plot)
+
+
+# ---- submit ----
+
+
+def add_submit(verbs: Verbs) -> None:
+    verb = add_verb(
+        verbs, "submit", "train on a SLURM cluster: write one sbatch script and submit it", submit
+    )
+    add_recipe(verb)
+    verb.add_argument(
+        "--check", action="store_true", help="CONFIG is an sbatch script: only look for faults in it"
+    )
+    verb.add_argument("--dry-run", action="store_true", help="only print what would be submitted")
+    asked = verb.add_argument_group("what is asked of the cluster")
+    asked.add_argument("--nodes", type=int, default=1, metavar="N", help="(1)")
+    asked.add_argument(
+        "--time", metavar="HH:MM:SS", help="of one start; the job goes back to the queue until done"
+    )
+    asked.add_argument(
+        "--tasks-per-node", type=int, metavar="N", help="ranks (default: a GPU each; 1 without GPUs)"
+    )
+    asked.add_argument("--gpus-per-node", type=int, metavar="N", help="(none)")
+    asked.add_argument("--cpus-per-task", type=int, metavar="N", help="(the cluster's default)")
+    asked.add_argument("--partition", metavar="NAME")
+    asked.add_argument("--account", metavar="NAME")
+    asked.add_argument("--container-image", metavar="IMAGE", help="for pyxis and enroot")
+    asked.add_argument("--container-mounts", metavar="HOST:CONTAINER,...", help="(the folders in use)")
+    asked.add_argument(
+        "--sbatch", action="append", default=[], metavar="OPTION", help="any other, e.g. --sbatch=--qos=long"
+    )
+    asked.add_argument("--job-name", metavar="NAME", help="(the recipe's)")
+    asked.add_argument(
+        "--save-seconds", type=int, default=300, metavar="N", help="to save before the time is up (300)"
+    )
+    asked.add_argument("--max-restarts", type=int, default=50, metavar="N", help="then give up (50)")
+    chain = verb.add_argument_group(
+        "the whole chain: prepare, train, generate, evaluate, each after the one before"
+    )
+    chain.add_argument("--chain", metavar="TABLE", help="the table to prepare as data.store")
+    chain.add_argument("--rows", type=int, metavar="N", help="synthetic rows to make: run.dir/synthetic.csv")
+    chain.add_argument("--schema", metavar="FILE", help="YAML that `schema` wrote (default: inferred)")
+    chain.add_argument("--test", metavar="FILE", help="real rows to evaluate with: run.dir/report.json")
+    chain.add_argument("--target", metavar="COLUMN", help="column to predict, for the evaluation")
+
+
+def submit(arguments: argparse.Namespace) -> None:
+    from .slurm.script import Cluster
+    from .slurm.submit import Chain, plan, refuse
+
+    if arguments.check:
+        with open(arguments.config, encoding="utf-8") as file:
+            refuse(file.read(), arguments.config)
+        print(f"{arguments.config}: no faults")
+        return
+    if arguments.time is None:
+        raise ConfigError("say with --time how long one start may take, such as --time 12:00:00")
+    if arguments.chain and arguments.rows is None:
+        raise ConfigError("--chain: say with --rows how many synthetic rows to make")
+    cluster = Cluster(
+        nodes=arguments.nodes,
+        tasks_per_node=arguments.tasks_per_node or arguments.gpus_per_node or 1,
+        time=arguments.time,
+        cpus_per_task=arguments.cpus_per_task,
+        gpus_per_node=arguments.gpus_per_node,
+        partition=arguments.partition,
+        account=arguments.account,
+        container_image=arguments.container_image,
+        container_mounts=arguments.container_mounts,
+        sbatch=tuple(arguments.sbatch),
+        save_seconds=arguments.save_seconds,
+        max_restarts=arguments.max_restarts,
+    )
+    chain = arguments.chain and Chain(
+        arguments.chain, arguments.rows, arguments.schema, arguments.test, arguments.target
+    )
+    submission = plan(
+        arguments.config, arguments.overrides, cluster, name=arguments.job_name, chain=chain or None
+    )
+    if arguments.dry_run:
+        print("\n".join(submission.scripts.values()), end="")
+        return
+    for (stage, path), job in zip(submission.paths().items(), submission.submit(), strict=True):
+        print(f"{stage}: job {job}, {path}, log in {path.parent}")
+
+
+# ---- preflight ----
+
+
+def add_preflight(verbs: Verbs) -> None:
+    verb = add_verb(
+        verbs, "preflight", "check the nodes of a job, one task on each: `srun ... preflight`", preflight
+    )
+    verb.add_argument("folder", metavar="FOLDER", help="that all nodes share and write to")
+
+
+def preflight(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from .slurm.preflight import preflight
+
+    told = preflight(Path(arguments.folder))
+    if told:
+        print(told)
 
 
 if __name__ == "__main__":

@@ -207,6 +207,18 @@ class TrainerConfig(Section):
     long; None: where there are fewer than 20,000 training rows, to which it makes a difference."""
     save_every_n_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints; None: at every validation."""
+    keep_last: int = Field(2, ge=1)
+    """Newest checkpoints to keep, besides the best. A new one is whole before an old one goes, so the disk
+    needs room for one more.
+    """
+    async_save: bool = False
+    """Write checkpoints from a copy of everything in memory while training goes on."""
+    on_save_error: Literal["stop", "continue"] = "stop"
+    """When a checkpoint cannot be written (a full disk): stop with an error, or tell and train on."""
+    max_bad_steps: int = Field(5, ge=1)
+    """Stop after so many steps running whose loss or gradient is not finite; each is skipped and told."""
+    hang_timeout: float = Field(600.0, gt=0)
+    """Seconds of a rank's silence (or half those of standing still in one step) that end the job."""
     log_every_n_steps: int = Field(50, ge=1)
     """Steps between lines of the log."""
     num_threads: int | None = Field(None, ge=1)

@@ -34,6 +34,7 @@ ORDER = [
     ["plan"],
     ["generate"],
     ["evaluate"],
+    ["slurm"],
     ["synthesizer"],
     ["cli"],
 ]

@@ -6,11 +6,12 @@ Enters: a layout. Leaves: Megatron's process groups, to be passed on as an argum
 import logging
 import warnings
 
-from . import cpu
+from . import cpu, kernels
 from .layout import ParallelLayout
 from .ranks import join
 
 cpu.install()
+kernels.choose()
 # Megatron warns of missing Triton, apex and TransformerEngine; on a CPU that is the normal case.
 logging.getLogger("megatron").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"megatron\..*")

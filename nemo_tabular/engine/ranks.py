@@ -5,16 +5,15 @@ Enters: the environment. Leaves: rank, number of ranks, and the process group in
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from ..errors import ConfigError
 
-Result = TypeVar("Result")
 LOWEST_PORT, PORTS = 15_000, 15_000  # below 32768, where Linux hands out ports of its own accord
 
 
@@ -91,17 +90,6 @@ def join() -> Place:
         how |= {"init_method": f"tcp://{host}:{port}", "rank": here.rank, "world_size": here.size}
     dist.init_process_group(**how)
     return here
-
-
-def first_then_others(call: Callable[[], Result]) -> Result:
-    """`call` on rank 0, and when it is done there on the others; for what one creates and all see."""
-    if dist.get_rank():
-        dist.barrier()
-        return call()
-    try:
-        return call()
-    finally:
-        dist.barrier()
 
 
 def device() -> torch.device:

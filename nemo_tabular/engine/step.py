@@ -2,6 +2,7 @@
 the loss leave. Under every layout the loss and the norm are the whole step's, and the same on all ranks.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -98,8 +99,8 @@ class TrainStep:
         """Forward and backward over this rank's micro-batches, then the update.
 
         Returns the mean loss a document (nats) and the gradient's norm, of all ranks' data and parameters.
-        Where the norm is not finite the update is skipped and the weights stay as they were; the caller
-        decides what that means.
+        Where either is not finite the update is skipped and the weights stay as they were; the caller decides
+        what that means.
         """
         for chunk in self.model:
             chunk.zero_grad_buffer()
@@ -118,7 +119,7 @@ class TrainStep:
         sums = self._run(batches, forward_step, forward_only=False)
         loss, norm = self._totals(sums, documents)
         clip_([b.grad_data for chunk in self.model for b in chunk.buffers], norm, self.clip_grad)
-        if norm < float("inf"):
+        if math.isfinite(loss) and math.isfinite(norm):
             for group in self._param_groups():
                 group["lr"] = lr
             self.optimizer.step()
@@ -195,36 +196,6 @@ class TrainStep:
         for name, parameter in self.weights().items():
             parameter.copy_(weights[name])
         self.optimizer.reload_model_params()
-
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """First and second moments and step counts, flat: "<index>.<name>" in the order of the parameters."""
-        state = {}
-        for part, optimizer in enumerate(getattr(self.optimizer, "chained_optimizers", [self.optimizer])):
-            for index, entry in optimizer.optimizer.state_dict()["state"].items():
-                for name, value in entry.items():
-                    state[f"{part}.{index}.{name}"] = torch.as_tensor(value)
-            for index, main in enumerate(_main_weights(optimizer)):
-                state[f"{part}.{index}.main"] = main.detach()
-        return state
-
-    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `optimizer_state`, for the same model and layout."""
-        for part, optimizer in enumerate(getattr(self.optimizer, "chained_optimizers", [self.optimizer])):
-            inner = optimizer.optimizer
-            entries: dict[int, dict[str, Tensor]] = {}
-            for key, value in state.items():
-                owner, number, name = key.split(".")
-                if int(owner) == part and name != "main":
-                    entries.setdefault(int(number), {})[name] = value
-            inner.load_state_dict({"state": entries, "param_groups": inner.state_dict()["param_groups"]})
-            for index, main in enumerate(_main_weights(optimizer)):
-                main.data.copy_(state[f"{part}.{index}.main"])
-
-
-def _main_weights(optimizer: Any) -> list[Tensor]:
-    """The fp32 copies that a bf16 optimizer keeps; empty in fp32."""
-    groups = getattr(optimizer, "fp32_from_float16_groups", [])
-    return [weight for group in groups for weight in group]
 
 
 def _one_rank(model: list[Any], *_args: Any, **_kwargs: Any) -> None:

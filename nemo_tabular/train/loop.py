@@ -6,6 +6,7 @@ it would have ended.
 """
 
 import contextlib
+import logging
 import math
 import signal
 import threading
@@ -18,14 +19,16 @@ from torch import Tensor
 
 from ..batches import DocumentBatches, RowBatches
 from ..config import Config
+from ..engine.control import Control
 from ..engine.step import TrainStep
 from ..errors import ConfigError
-from .checkpoints import Checkpoints, Snapshot, TrainState
+from .checkpoints import Checkpoints, TrainState
 from .logs import RunLog
 from .schedule import learning_rate, parse_time
 from .validate import Validation, codes_of, to_device
+from .watchdog import Watchdog
 
-MAX_BAD_STEPS = 5
+log = logging.getLogger("nemo_tabular")
 
 
 @contextlib.contextmanager
@@ -61,6 +64,9 @@ class Loop:
     state: TrainState
     log: RunLog
     checkpoints: Checkpoints | None
+    control: Control
+    watchdog: Watchdog
+    stopped: Callable[[], bool]
     rank: int
     """Place in the data-parallel group, which says what is read."""
     ranks: int
@@ -73,38 +79,51 @@ class Loop:
         trainer, state = self.config.trainer, self.state
         interval = trainer.val_check_interval or max(1, math.ceil(state.steps / 10))
         save_every = trainer.save_every_n_steps or interval
-        deadline, bad = self.started + parse_time(trainer.max_time), 0
+        deadline = self.started + parse_time(trainer.max_time)
+        interrupted = False
         self.log.begin(state.phase, state.step, state.steps, self.batches.global_batch_size)
-        with stop_signals() as stopped:
-            while state.step < state.steps:
-                loss, norm = self._one_step()
-                bad = 0 if math.isfinite(loss) and math.isfinite(norm) else bad + 1
-                if bad >= MAX_BAD_STEPS:
-                    raise ConfigError(
-                        f"step {state.step}: loss or gradient not finite {bad} times running; "
-                        "the last good weights "
-                        f"are kept. Lower optim.lr (now {self.config.optim.lr})"
-                    )
-                ended = state.step == state.steps
-                if self.validation and (ended or state.step % interval == 0) and not self._validate():
-                    break
-                interrupted = not ended and (stopped() or time.monotonic() > deadline)
-                if interrupted or (state.step % save_every == 0 and not ended):
-                    self._save()
-                if interrupted:
-                    self.log.end()
-                    return False
+        while state.step < state.steps:
+            self._count_bad(*self._one_step())
+            # a signal may have reached one rank only, and clocks differ
+            self.watchdog.at(state.step, 2)
+            (stop,) = self.control.any(self.stopped() or time.monotonic() > deadline)
+            self.watchdog.rest()
+            ended = state.step == state.steps
+            better, stale = False, False
+            if self.validation and (ended or state.step % interval == 0):
+                better, stale = self._validate()
+            interrupted = stop and not ended and not stale
+            due = state.step % save_every == 0 and not ended and not stale
+            if interrupted or better or due:
+                self._save(best=better, last=interrupted)
+            if interrupted or stale:
+                break
         self.log.end()
-        return True
+        return not interrupted
+
+    def _count_bad(self, loss: float, norm: float) -> None:
+        """Tell of a step that was skipped. Raises ConfigError when there were too many running."""
+        state, trainer = self.state, self.config.trainer
+        bad = not (math.isfinite(loss) and math.isfinite(norm))
+        state.bad = state.bad + 1 if bad else 0
+        if state.bad >= trainer.max_bad_steps:
+            raise ConfigError(
+                f"step {state.step}: loss or gradient not finite {state.bad} times running; the last good "
+                f"checkpoint is kept. Lower optim.lr (now {self.config.optim.lr})"
+            )
+        if bad and not self.log.quiet:
+            log.warning("step %d: loss or gradient not finite; the step is skipped", state.step)
 
     def _one_step(self) -> tuple[float, float]:
         state = self.state
+        self.watchdog.at(state.step, 0)
         codes = to_device(
             codes_of(self.batches)(self.batches.at(state.step, self.rank, self.ranks)), self.device
         )
         size = self.micro_batch_size
         pieces = codes.split(size, dim=1) if isinstance(codes, Tensor) else codes.split(size)
         lr = learning_rate(self.config.optim, state.step, state.steps)
+        self.watchdog.at(state.step, 1)
         loss, norm = self.step(pieces, lr)
         state.step += 1
         last = state.step == state.steps
@@ -113,8 +132,8 @@ class Loop:
         )
         return loss, norm
 
-    def _validate(self) -> bool:
-        """Validate and remember the best weights. False when it is time to stop early."""
+    def _validate(self) -> tuple[bool, bool]:
+        """Validate and remember the best weights: whether these are, and whether it is time to stop early."""
         state = self.state
         assert self.validation is not None
         total, by_column = self.validation(self.step, self.rank, self.ranks)
@@ -123,18 +142,20 @@ class Loop:
         state.stale = 0 if better else state.stale + 1
         if better:
             state.best_nll, state.best_step = total, state.step
-            self.best = {name: t.clone() for name, t in self.step.weights().items()}
-            if self.checkpoints is not None:
-                self.checkpoints.save_best(self.best)
+            if self.checkpoints is None:
+                self.best = {name: t.clone() for name, t in self.step.weights().items()}
         self.log.validation(state.step, total, by_column, better)
-        return state.stale < self.config.trainer.patience
+        return better, state.stale >= self.config.trainer.patience
 
-    def _save(self) -> None:
+    def _save(self, *, best: bool, last: bool) -> None:
         if self.checkpoints is not None:
-            self.checkpoints.save(Snapshot(self.state, self.step.weights(), self.step.optimizer_state()))
+            position = {"position": self.state.step * self.batches.global_batch_size}
+            self.state.data = self.batches.state_dict() | position
+            self.checkpoints.save(self.step, self.state, best=best, last=last)
 
-    def result(self) -> dict[str, Tensor]:
-        """This rank's part of the best weights where there was validation, else of the last."""
-        if self.best is None and self.validation and self.checkpoints is not None:
-            self.best = self.checkpoints.best()
-        return self.best if self.best is not None else self.step.weights()
+    def use_best(self) -> None:
+        """Make the weights those of the best validation, where there was one."""
+        if self.best is not None:
+            self.step.load_weights(self.best)
+        elif self.checkpoints is not None:
+            self.checkpoints.load_best(self.step, self.state)

@@ -4,9 +4,11 @@ resumed.
 run.dir/config.yaml  metrics.csv  checkpoints/  model/
 """
 
+import json
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +18,41 @@ from torch import Tensor
 
 from ..batches import DocumentBatches, RowBatches
 from ..config import Config, load_config
+from ..engine.control import Control
 from ..engine.launch import start
 from ..engine.layout import ParallelLayout
 from ..engine.ranks import device as rank_device
-from ..engine.ranks import first_then_others, join
+from ..engine.ranks import join
 from ..engine.stage import stages
 from ..engine.step import TrainStep
 from ..engine.whole import whole_tensors
-from ..errors import ConfigError
+from ..errors import ConfigError, StoreError
 from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
 from ..models.saved import SavedModel
 from ..store import TokenStore
 from .calibrate import calibrate
-from .checkpoints import Checkpoints, Snapshot, TrainState
+from .checkpoints import Checkpoints, Found, TrainState
 from .logs import RunLog
-from .loop import Loop
+from .loop import Loop, stop_signals
 from .schedule import num_steps, resolve
 from .validate import Validation
+from .watchdog import Watchdog
 
 log = logging.getLogger("nemo_tabular")
 
 ORDER_SAMPLE = 65_536  # rows that decide the order of the columns
 ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
+
+
+FREE = {
+    *("max_time", "log_every_n_steps", "num_threads", "hang_timeout"),
+    *("save_every_n_steps", "keep_last", "async_save", "on_save_error", "max_bad_steps"),
+    *("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"),
+    *("virtual_pipeline_model_parallel_size", "sequence_parallel", "micro_batch_size"),
+    *("overlap_grad_reduce", "overlap_param_gather"),
+}
+"""Settings that may change from one start of a run to the next: the result is the same, up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +80,13 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
     config = resolve(config, store.manifest.splits["train"].documents, histories)
     _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
-    if folder is not None:
-        done = first_then_others(lambda: _claim(folder, config, store))
-        if done is not None:
+    control = Control()
+    with stop_signals() as stopped:
+        if folder is not None and control.on_first(lambda: _claim(folder, config, store)):
             log.info("%s holds a finished run; train elsewhere (run.dir=...) or delete it", folder)
-            info = done.info
-            return TrainResult(done, True, info["steps"], info["best_nll"])
-    return _Run(config, store, folder, started).run()
+            done = SavedModel.load(folder / "model")
+            return TrainResult(done, True, done.info["steps"], done.info["best_nll"])
+        return _Run(config, store, folder, started, control, stopped).run()
 
 
 def _layout(config: Config) -> tuple[ParallelLayout, int]:
@@ -82,33 +96,34 @@ def _layout(config: Config) -> tuple[ParallelLayout, int]:
     return layout, layout.micro_batch_size(data.global_batch_size, data.micro_batch_size)
 
 
-def _claim(folder: Path, config: Config, store: TokenStore) -> SavedModel | None:
-    """Make the folder this run's, or see that it already is. Returns the model of a finished run."""
+def _claim(folder: Path, config: Config, store: TokenStore) -> bool:
+    """Make the folder this run's, or see that it already is. Returns whether the run is finished."""
     recipe = folder / "config.yaml"
     if recipe.exists():
         _same_run(load_config(recipe), config, recipe)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(config.to_yaml())
+        # a process that is killed here must not leave half of it
+        new = recipe.with_suffix(".new")
+        new.write_text(config.to_yaml())
+        new.replace(recipe)
     if not (folder / "model").is_dir():
-        return None
-    model = SavedModel.load(folder / "model")
-    store.require(model.tokenizer)
-    return model
+        return False
+    store.require(SavedModel.load(folder / "model").tokenizer)
+    return True
 
 
 def _same_run(old: Config, new: Config, where: Path) -> None:
     """Raise ConfigError listing what differs between a run and its continuation in ways that change the
     result.
     """
-    free = {"max_time", "log_every_n_steps", "num_threads", "save_every_n_steps"}
     before, after = old.model_dump(), new.model_dump()
     differing = [
         f"{section}.{name}: {before[section][name]!r} there, {after[section][name]!r} now"
         for section in ("data", "model", "optim", "trainer")
         for name in after[section]
         if before[section][name] != after[section][name]
-        and name not in free
+        and name not in FREE
         and (section, name) != ("data", "store")
     ]
     if before["run"]["seed"] != after["run"]["seed"]:
@@ -123,13 +138,22 @@ def _same_run(old: Config, new: Config, where: Path) -> None:
 class _Run:
     """The pieces of one run, built once: groups, plan, batches; then its phases."""
 
-    def __init__(self, config: Config, store: TokenStore, folder: Path | None, started: float) -> None:
-        self.config, self.store, self.folder, self.started = config, store, folder, started
+    def __init__(
+        self,
+        config: Config,
+        store: TokenStore,
+        folder: Path | None,
+        started: float,
+        control: Control,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.config, self.store, self.folder = config, store, folder
+        self.started, self.control, self.stopped = started, control, stopped
         if config.trainer.num_threads is not None:
             torch.set_num_threads(config.trainer.num_threads)
         self.layout, self.micro_batch_size = _layout(config)
         assert config.data.global_batch_size is not None
-        self.batch_size, here = config.data.global_batch_size, join()
+        self.batch_size = config.data.global_batch_size
         self.groups = start(self.layout, config.run.seed)
         self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
         self.device = rank_device()
@@ -141,12 +165,19 @@ class _Run:
             )
         if self.histories and config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
-        self.plan = self._plan()
-        self.main = here.rank == 0
-        self.log = RunLog(config.run, folder, quiet=not self.main)
-        # checkpoints of this kind hold what one process holds
-        alone = here.size == 1 and folder is not None
-        self.checkpoints = Checkpoints(folder / "checkpoints") if alone and folder is not None else None
+
+    def _checkpoints(self) -> Checkpoints | None:
+        if self.folder is None:
+            return None
+        trainer, tokenizer = self.config.trainer, self.store.tokenizer
+        return Checkpoints(
+            self.folder / "checkpoints",
+            keep_last=trainer.keep_last,
+            asynchronous=trainer.async_save,
+            go_on=trainer.on_save_error == "continue",
+            about={"store": self.store.fingerprint(), "layout": asdict(self.layout)},
+            files={"tokenizer.json": json.dumps(tokenizer.to_json(), indent=1).encode()},
+        )
 
     def _plan(self) -> RowPlan:
         store, model = self.store, self.config.model
@@ -223,7 +254,27 @@ class _Run:
         return Validation(self._batches("validation"), self.store.tokenizer, self.plan, limit, self.device)
 
     def run(self) -> TrainResult:
-        resumed = self.checkpoints.latest() if self.checkpoints is not None else None
+        self.plan = self._plan()
+        self.log = RunLog(self.config.run, self.folder, quiet=self.control.rank != 0)
+        self.checkpoints = self._checkpoints()
+        try:
+            with Watchdog(self.config.trainer.hang_timeout) as self.watchdog:
+                return self._phases()
+        finally:
+            if self.checkpoints is not None:
+                self.checkpoints.close()
+
+    def _resumed(self) -> Found | None:
+        found = None if self.checkpoints is None else self.checkpoints.newest()
+        if found is not None and found.about["store"] != self.store.fingerprint():
+            raise StoreError(
+                f"{found.folder} is of another store than {self.store.path}: resume with the store that the "
+                "run began with, or start a new run (run.dir=...)"
+            )
+        return found
+
+    def _phases(self) -> TrainResult:
+        resumed = self._resumed()
         state = TrainState() if resumed is None else resumed.state
         if state.phase == "fit":
             loop = self._loop("train", state, resumed, self._validation())
@@ -231,7 +282,14 @@ class _Run:
                 return TrainResult(None, False, state.step, state.best_nll)
             weights, resumed = self._calibrated(loop), None
             if self.config.trainer.final_fit and loop.validation:
-                state = replace(state, phase="final", step=0, steps=state.best_step)
+                state = replace(
+                    state,
+                    phase="final",
+                    step=0,
+                    steps=state.best_step or state.step,
+                    before=state.step,
+                    data={},
+                )
         if state.phase == "final":
             loop = self._loop("all", state, resumed, None)
             if not loop.run():
@@ -240,13 +298,13 @@ class _Run:
         return self._finish(weights, state)
 
     def _loop(
-        self, split: str, state: TrainState, resumed: Snapshot | None, validation: Validation | None
+        self, split: str, state: TrainState, resumed: Found | None, validation: Validation | None
     ) -> Loop:
         step = TrainStep(self._chunks(), self.config.optim, self.groups)
-        if resumed is not None:
-            step.load_weights(resumed.weights)
-            step.load_optimizer_state(resumed.optimizer)
         batches = self._batches(split)
+        if resumed is not None and self.checkpoints is not None:
+            self.checkpoints.restore(resumed, step)
+            batches.load_state_dict(state.data)
         state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.batch_size)
         return Loop(
             config=self.config,
@@ -257,6 +315,9 @@ class _Run:
             state=state,
             log=self.log,
             checkpoints=self.checkpoints,
+            control=self.control,
+            watchdog=self.watchdog,
+            stopped=self.stopped,
             rank=self.rank,
             ranks=self.ranks,
             device=self.device,
@@ -269,16 +330,15 @@ class _Run:
         """
         if loop.validation and self.config.trainer.final_fit:
             return {}
-        weights = loop.result()
-        loop.step.load_weights(weights)
+        loop.use_best()
         batches = loop.batches if self.histories else self._batches("all")
         vocab = loop.step.modules[0].offsets[-1]
         shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
-        whole = whole_tensors(loop.step.modules, weights)
+        whole = whole_tensors(loop.step.modules, loop.step.weights())
         return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
-        if not self.main:
+        if self.control.rank:
             return TrainResult(None, True, state.step, state.best_nll)
         info = {
             "steps": state.step,
