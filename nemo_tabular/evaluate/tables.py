@@ -16,7 +16,15 @@ import pandas as pd
 import pyarrow as pa
 
 from nemo_tabular.errors import SchemaError, TabularError, nearest
-from nemo_tabular.evaluate.kinds import agreed_kind, dates_of, kind_of, numbers_of, shown, texts_of
+from nemo_tabular.evaluate.kinds import (
+    agreed_kind,
+    dates_of,
+    kind_of,
+    numbers_of,
+    only_two_values,
+    shown,
+    texts_of,
+)
 from nemo_tabular.readers import open_table
 from nemo_tabular.schema import Schema
 
@@ -237,6 +245,8 @@ def _code_column(
     """One column of the three tables as a view and three float arrays."""
     clean = {role: _plain(s) for role, s in series.items()}
     kind = kind or agreed_kind(name, clean)
+    if kind == "number" and only_two_values(clean.values()):
+        kind = "category"  # 0 and 1, whatever the schema calls them: classes, not amounts
     if kind in ("number", "date"):
         return _code_numbers(name, kind, clean, notes)
     return _code_levels(name, kind, clean, notes)
