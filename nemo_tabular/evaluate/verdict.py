@@ -16,7 +16,7 @@ Grade = Literal["good", "fair", "poor", "open"]
 # Where a grade ends. Parts are of the way from the floor (a worthless table) to the ceiling (real rows).
 GOOD_PART, FAIR_PART = 0.95, 0.75
 TOLD_APART = 0.01
-"""Floor and ceiling nearer to each other than this are the same."""
+"""Floor and ceiling nearer to each other than this, or than the interval is wide, are the same."""
 GOOD_SHAPE_GAP, FAIR_SHAPE_GAP = 0.01, 0.05
 GOOD_AUC, FAIR_AUC = 0.55, 0.7
 FAIR_SHARE = 0.56
@@ -76,7 +76,8 @@ def told_apart(measured: Mapping[str, Measured]) -> tuple[dict[str, Measured], d
 def _floor_is_worse(name: str, m: Measured) -> bool:
     assert m.ceiling is not None and m.floor is not None
     sign = 1 if SCORES[name].better == "higher" else -1  # nearest to .5 is lowest: no AUC is far below it
-    return sign * (m.ceiling - m.floor) > TOLD_APART
+    noise = 0.0 if m.figure.low is None or m.figure.high is None else m.figure.high - m.figure.low
+    return sign * (m.ceiling - m.floor) > max(TOLD_APART, noise)
 
 
 def _fidelity(measured: Mapping[str, Measured]) -> Verdict | None:
@@ -86,7 +87,7 @@ def _fidelity(measured: Mapping[str, Measured]) -> Verdict | None:
         shapes = measured["shapes"]
         words.append(f"Single columns match to {_percent(shapes.figure.value)}{_real(shapes)}")
         if shapes.ceiling is not None:
-            gap = shapes.ceiling - shapes.figure.value
+            gap = shapes.ceiling - (shapes.figure.high or shapes.figure.value)
             grades.append(_by(gap, GOOD_SHAPE_GAP, FAIR_SHAPE_GAP, higher=False))
     for name in ("trends", "marginals_2", "marginals_3"):
         if name not in measured:
