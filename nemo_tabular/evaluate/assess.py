@@ -5,7 +5,7 @@ Leave: a Report with every score, its ceiling (real rows) and its floor (indepen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,12 @@ from nemo_tabular.evaluate.controls import control_fault
 from nemo_tabular.evaluate.coverage import measure_coverage
 from nemo_tabular.evaluate.detection import measure_detection
 from nemo_tabular.evaluate.fidelity import measure_fidelity
-from nemo_tabular.evaluate.histories import measure_histories, shuffled_histories, sorted_histories
+from nemo_tabular.evaluate.histories import (
+    measure_histories,
+    resampled_histories,
+    shuffled_histories,
+    sorted_histories,
+)
 from nemo_tabular.evaluate.likelihood import Scorer, measure_likelihood
 from nemo_tabular.evaluate.privacy import measure_privacy, overlap
 from nemo_tabular.evaluate.report import Report
@@ -32,6 +37,7 @@ FIDELITY_ROWS, DETECTION_ROWS, UTILITY_ROWS = 100_000, 25_000, 100_000
 DRIFT_AUC = 0.55
 RESAMPLES, RESAMPLED_ROWS, RESAMPLED_CELLS = 8, 10_000, 2_000_000
 """Bootstrap samples, their rows at most, and rows times pairs of columns at most."""
+RESAMPLED_HISTORY_ROWS = 50_000
 T_QUANTILE = 2.36
 """Of Student's t at RESAMPLES - 1 degrees of freedom: the spread of so few samples is itself uncertain."""
 
@@ -230,11 +236,15 @@ def _with_intervals(
         drawn = _bootstrap(synthetic, rows, rng)
         spread = measure_fidelity(real, drawn, seed=seed).figures
         again.append({**spread, **measure_association(real, drawn).figures})
-    shrink = T_QUANTILE * float(np.sqrt(rows / synthetic.rows))
+    return _with_spread(own, again, rows / synthetic.rows)
+
+
+def _with_spread(own: Findings, again: Sequence[Mapping[str, Figure]], share: float) -> Findings:
+    """Intervals from the same scores of samples that hold `share` of the rows, or of the histories."""
     figures = dict(own.figures)
     for name in again[0]:
-        value = figures[name].value
-        error = shrink * float(np.std([a[name].value for a in again if name in a], ddof=1))
+        drawn, value = [a[name].value for a in again if name in a], figures[name].value
+        error = T_QUANTILE * float(np.sqrt(share) * np.std(drawn, ddof=1)) if len(drawn) > 1 else np.nan
         figures[name] = Figure(value, _within_unit(value - error), _within_unit(value + error))
     return replace(own, figures=figures)
 
@@ -288,9 +298,14 @@ def _histories(tables: Tables, target: str | None, seed: int, references: bool) 
     found = {r: sorted_histories(t, tables.groups[r], tables.order_by) for r, t in parts.items()}
     own = measure_histories(found["train"], found["synthetic"], tables.order_by)
     own = replace(own, details={"histories": own.details})
-    if not references:
+    if not references or not own.figures:
         return own, Findings(), Findings()
-    dealt = shuffled_histories(found["train"], np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    share = min(1.0, RESAMPLED_HISTORY_ROWS / tables.synthetic.rows)
+    samples = [resampled_histories(found["synthetic"], share, rng) for _ in range(RESAMPLES)]
+    again = [measure_histories(found["train"], h, tables.order_by).figures for h in samples]
+    own = _with_spread(own, again, share)
+    dealt = shuffled_histories(found["train"], rng)
     ceiling, floor = (measure_histories(found["train"], h, tables.order_by) for h in (found["test"], dealt))
     return own, ceiling, floor
 

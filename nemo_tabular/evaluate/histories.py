@@ -49,6 +49,16 @@ def shuffled_histories(histories: Histories, rng: np.random.Generator) -> Histor
     return Histories(histories.table.take(rng.permutation(histories.table.rows)), histories.group)
 
 
+def resampled_histories(histories: Histories, share: float, rng: np.random.Generator) -> Histories:
+    """Whole histories drawn with replacement, this share of their number and at least MIN_GROUPS."""
+    _, first, counts = np.unique(histories.group, return_index=True, return_counts=True)
+    drawn = rng.integers(0, len(first), max(MIN_GROUPS, round(share * len(first))))
+    lengths = counts[drawn]
+    begins = np.cumsum(lengths) - lengths
+    rows = np.arange(lengths.sum()) + np.repeat(first[drawn] - begins, lengths)
+    return Histories(histories.table.take(rows), np.repeat(np.arange(len(drawn)), lengths))
+
+
 def measure_histories(real: Histories, synthetic: Histories, order_by: tuple[str, ...]) -> Findings:
     """All scores of histories; those without ground (no order, no numbers) are left out."""
     groups = min(len(real.lengths), len(synthetic.lengths))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nemo_tabular.evaluate.canvas import REAL_FILL, SYNTHETIC
 from nemo_tabular.evaluate.pictures import Picture, draw_pictures
 from nemo_tabular.evaluate.scores import SCORES, Measured
-from nemo_tabular.evaluate.verdict import part_of_way, told_apart
+from nemo_tabular.evaluate.verdict import GOOD_AUC, part_of_way, told_apart
 
 if TYPE_CHECKING:
     from nemo_tabular.evaluate.report import Report
@@ -62,6 +62,7 @@ tr.figures td{border-bottom:0;padding-bottom:0;font-weight:600}
 td.means{color:var(--soft);padding-top:2px;white-space:normal}tr.area td{background:#f5f6f8;font-weight:600}
 td.wide{width:60%}td.away{background:#fbe3d2;font-weight:600}td.cell{white-space:nowrap}
 .bar{display:inline-block;height:10px;background:#D55E00;border-radius:2px;vertical-align:0}
+tr.figures small{font-weight:400;white-space:nowrap}
 .way{display:inline-block;width:110px;height:8px;background:#e3e7ec;border-radius:4px;overflow:hidden;
 position:relative}.way>span{display:block;height:8px;background:#0072B2}
 .way::after{content:"";position:absolute;left:100px;top:0;width:2px;height:8px;background:#1d2430}
@@ -105,7 +106,7 @@ def write_page(
 
 def _head(report: Report, title: str) -> str:
     t = report.tables
-    sources = ", ".join(f"{role}: {name}" for role, name in t.names.items() if name != role)
+    sources = ", ".join(f"{role}: {Path(name).name}" for role, name in t.names.items() if name != role)
     sources = f"<p class=soft>{escape(sources)}</p>" if sources else ""
     return (
         f"<h1>{escape(title)}</h1><p class=soft>{t.synthetic.rows:,} synthetic rows, judged against "
@@ -173,8 +174,8 @@ def _closest_records(pictures: Sequence[Picture]) -> str:
         return ""
     return (
         "<h2>How near synthetic rows come to training rows</h2><p class=soft>Synthetic rows should come as "
-        "near as real rows that training has not seen, not nearer: the two solid lines should be one. The "
-        "training rows themselves, dotted, show what copies would look like.</p>"
+        "near as real rows that training has not seen, not nearer: the two solid lines should be one. "
+        "Dotted, what a copy of the training table would look like.</p>"
         f"{_images(pictures, 'single')}"
     )
 
@@ -193,12 +194,15 @@ def _giveaways(report: Report) -> str:
     if not columns or not rows:
         return ""
     most = max(c["auc_drop"] for c in columns)
+    coin = "c2st" in report.measured and report.scores["c2st"] < GOOD_AUC
+    chance = " The detector is hardly better than a coin here: much of this is chance." if coin else ""
     bars = [
         f"<tr><td class=cell>{escape(c['column'])}</td><td class=n>{c['auc_drop']:.4f}</td>"
         f"<td class=wide><span class=bar style='width:{100 * c['auc_drop'] / most:.0f}%'></span></td></tr>"
         for c in columns[:8]
     ]
-    names = list(rows[0]["values"])
+    blamed = [name for r in rows for name in r["because"]]
+    names = sorted(rows[0]["values"], key=lambda n: -blamed.count(n))  # seen without scrolling on a phone
     cells = [
         f"<tr><td class=n>{r['certainty']:.2f}</td>"
         + "".join(
@@ -213,7 +217,7 @@ def _giveaways(report: Report) -> str:
         "column is shuffled (loss of AUC on rows it has not seen).</p>"
         + _table([("column", ""), ("loss", "n"), ("", "")], bars)
         + "<p class=soft style='margin-top:1em'>The synthetic rows that the detector found easiest to tell; "
-        "marked are the values that gave them away.</p>"
+        f"marked are the values that gave them away.{chance}</p>"
         + _table([("certainty", "n"), *((n, "") for n in names)], cells)
     )
 
@@ -274,15 +278,15 @@ def _scores(report: Report) -> str:
     for name, measured in report.measured.items():
         if SCORES[name].area != area:
             area = SCORES[name].area
-            rows.append(f"<tr class=area><td colspan=6>{escape(area)}</td></tr>")
+            rows.append(f"<tr class=area><td colspan=5>{escape(area)}</td></tr>")
         rows.append(_score_row(name, measured))
-    names = ("synthetic", "95 % interval", "real rows", "floor")
-    head = [("score", ""), *((name, "n i" if "interval" in name else "n") for name in names)]
+    head = [("score", ""), *((name, "n") for name in ("synthetic", "real rows", "floor"))]
     return (
-        "<h2>All scores</h2><p class=soft>Real rows: what real rows in place of synthetic ones get. Floor: "
-        "independently drawn columns, for privacy the training table itself. A score is worth as much as it "
-        "tells these two apart; the bar shows how far the synthetic table is from the floor (left) to real "
-        "rows (the mark at the right).</p>" + _table([*head, ("floor to real rows", "i")], rows)
+        "<h2>All scores</h2><p class=soft>Below each figure its 95\u00a0% interval. Real rows: what real rows in "
+        "place of synthetic ones get. Floor: independently drawn columns, for privacy the training table "
+        "itself. A score is worth as much as it tells these two apart; the bar shows how far the synthetic "
+        "table is from the floor (left) to real rows (the mark at the right).</p>"
+        + _table([*head, ("floor to real rows", "i")], rows)
     )
 
 
@@ -292,13 +296,14 @@ def _score_row(name: str, measured: Measured) -> str:
     means = escape(d.means) + (f"<br><small>Blind to: {escape(d.blind)}.</small>" if d.blind else "")
     if not measured.valid:
         means = f"<b>Not valid here: {escape(measured.fault)}.</b> " + means
-    figures = (_short(f.value), interval, _short(measured.ceiling), _short(measured.floor))
-    kinds = ("n", "n i", "n", "n")
-    cells = "".join(f'<td class="{k}">{c}</td>' for k, c in zip(kinds, figures, strict=True))
+    value = f"{_short(f.value)}<br><small>{interval}</small>"
+    cells = "".join(
+        f"<td class=n>{c}</td>" for c in (value, _short(measured.ceiling), _short(measured.floor))
+    )
     figures_row = (
         f"<tr class=figures><td>{escape(d.title)}</td>{cells}<td class=i>{_way(name, measured)}</td></tr>"
     )
-    return figures_row + f"<tr><td class=means colspan=6>{means}</td></tr>"
+    return figures_row + f"<tr><td class=means colspan=5>{means}</td></tr>"
 
 
 def _way(name: str, measured: Measured) -> str:

@@ -96,10 +96,10 @@ def _closest_records(report: Report) -> Iterator[Picture]:
     if not found:
         return
     canvas = new_canvas(5.6, 3.2)
-    axes = _axes(canvas, "Distance to the closest training row")
+    axes = _axes(canvas, "Share of rows that are nearer to a training row than this")
     largest = max(float(np.quantile(v, 0.995)) for v in found.values()) or 1.0
     kinds = (
-        ("train", "training rows (must start high)", TRAINING, ":"),
+        ("train", "the training table itself", TRAINING, ":"),
         ("held_out", "held-out real rows (natural)", REAL, "-"),
         ("synthetic", "synthetic rows", SYNTHETIC, "-"),
     )
@@ -109,7 +109,7 @@ def _closest_records(report: Report) -> Iterator[Picture]:
         axes.step(np.r_[0, values], np.r_[0, shares], dash, where="post", color=colour, label=label)
     axes.set(xlim=(-0.01 * largest, largest), ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
-    axes.set_xlabel("share of rows that are nearer than this, by distance", size=8, color="#555555")
+    axes.set_xlabel("distance", size=8, color="#555555")
     axes.legend(frameon=False, loc="lower right", fontsize=8)
     yield _picture(
         "privacy",
