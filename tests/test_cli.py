@@ -45,6 +45,26 @@ def test_the_report_is_a_folder(pipeline, tmp_path, capsys):
     assert "report.json: the report is a folder of several files; give a folder" in capsys.readouterr().err
 
 
+def test_evaluate_says_what_is_wrong_with_its_tables(pipeline, tmp_path, capsys):
+    real = pd.read_csv(pipeline.table, dtype=str, keep_default_na=False)
+
+    def told(synthetic: pd.DataFrame, *more: str) -> str:
+        synthetic.to_csv(tmp_path / "s.csv", index=False)
+        table = str(pipeline.table)
+        assert main(["evaluate", "--train", table, "--test", table, "--synthetic", str(tmp_path / "s.csv"),
+                     "--scores", "copies", *more]) == 2  # fmt: skip
+        return capsys.readouterr().err
+
+    assert "the columns do not match: synthetic lacks 'city', 'day'" in told(
+        real.drop(columns=["city", "day"])
+    )
+    assert "column 'paid': numbers in train, texts in synthetic (row 1: 'much')" in told(
+        real.assign(paid="much")
+    )
+    assert "s.csv has a header" in (said := told(real.iloc[:0])) and "no rows" in said
+    assert "target 'city' is not a column of synthetic" in told(real.drop(columns="city"), "--target", "city")
+
+
 def test_the_same_seed_gives_the_same_file_and_another_does_not(pipeline, tmp_path):
     files = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
     for file, seed in zip(files, ("5", "5", "6"), strict=True):

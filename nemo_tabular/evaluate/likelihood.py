@@ -7,13 +7,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from nemo_tabular.errors import GenerationError, SchemaError, TabularError
 from nemo_tabular.evaluate.detection import auc_and_variance
 from nemo_tabular.evaluate.scores import Figure, Findings
-from nemo_tabular.evaluate.tables import Tables
-from nemo_tabular.readers import open_table
+from nemo_tabular.evaluate.tables import Tables, rows_of
 from nemo_tabular.schema import Schema
 
 MAX_ROWS = 10_000
@@ -38,16 +36,19 @@ def measure_likelihood(
     model's.
     """
     rng = np.random.default_rng(seed)
-    members = rng.permutation(tables.train.rows)[:MAX_ROWS]
-    strangers = rng.permutation(tables.test.rows)[:MAX_ROWS]
+    members, strangers = (
+        np.sort(rng.permutation(n)[:MAX_ROWS]) for n in (tables.train.rows, tables.test.rows)
+    )
+    kept = tables.kept.get
     try:
-        inside = model.log_prob(_rows(train, members, model.schema), unseen="nearest")
-        outside = model.log_prob(_rows(test, strangers, model.schema), unseen="nearest")
+        inside = _log_prob(model, train, kept("train", np.arange(tables.train.rows))[members])
+        outside = _log_prob(model, test, kept("test", np.arange(tables.test.rows))[strangers])
     except GenerationError as error:
         return Findings(notes=(f"membership by likelihood: {error}; left out",)), Findings(), Findings()
     except TabularError as error:
         raise SchemaError(f"the model cannot score these rows: {error}") from None
     half = len(outside) // 2
+    mixed = rng.permutation(outside)  # a file may be sorted
     shares = _shares_of_train(tables, members, strangers)
     learnt = [_mixed(ll, share) for ll, share in zip((inside, outside), shares, strict=True)]
     notes = (
@@ -56,13 +57,13 @@ def measure_likelihood(
     )
     return (
         Findings({"likelihood": _auc(inside, outside)}, notes=notes),
-        Findings({"likelihood": _auc(outside[:half], outside[half:])}),
+        Findings({"likelihood": _auc(mixed[:half], mixed[half:])}),
         Findings({"likelihood": _auc(*learnt)}),
     )
 
 
-def _rows(source: Any, index: np.ndarray, schema: Schema) -> pa.Table:
-    return pa.Table.from_batches(list(open_table(source).batches(schema))).take(pa.array(index))
+def _log_prob(model: Scorer, source: Any, index: np.ndarray) -> np.ndarray:
+    return model.log_prob(rows_of(source, index, model.schema), unseen="nearest")
 
 
 def _shares_of_train(tables: Tables, members: np.ndarray, strangers: np.ndarray) -> list[np.ndarray]:
