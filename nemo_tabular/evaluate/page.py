@@ -284,8 +284,8 @@ def _scores(report: Report) -> str:
     return (
         "<h2>All scores</h2><p class=soft>Below each figure its 95\u00a0% interval. Real rows: what real "
         "rows in place of synthetic ones get. Floor: independently drawn columns, for privacy the training "
-        "table itself. A score is worth as much as it tells these two apart; the bar shows how far the synthetic "
-        "table is from the floor (left) to real rows (the mark at the right).</p>"
+        "table itself. A score is worth as much as it tells these two apart; the bar shows how far the "
+        "synthetic table is from the floor (left) to real rows (the mark at the right).</p>"
         + _table([*head, ("floor to real rows", "i")], rows)
     )
 
