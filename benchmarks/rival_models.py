@@ -88,12 +88,14 @@ def sdv(name: str) -> Callable[..., Fitted]:
 
         np.random.seed(seed)
         torch.manual_seed(seed)
-        table = read(path)
-        made = getattr(sdv.single_table, name)(Metadata.detect_from_dataframe(table))
+        tables = {"table": read(path)}
+        # no keys: their columns were dropped, and a column of distinct amounts must not be taken for one
+        metadata = Metadata.detect_from_dataframes(tables, infer_keys=None)
+        made = getattr(sdv.single_table, name)(metadata)
         with epochs_within(cap) as done:
-            made.fit(table)
+            made.fit(tables)
         cut = f"{done[0]} of {done[1]} epochs" if done and done[0] < done[1] else ""
-        return lambda rows: made.sample(rows), cut
+        return lambda rows: made.sample(rows)["table"], cut
 
     return fit
 
