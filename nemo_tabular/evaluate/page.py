@@ -232,7 +232,8 @@ def _rules(report: Report) -> str:
         return ""
     rows = [
         f"<tr><td>{escape(r['rule'])}</td>"
-        + "".join(f"<td class=n>{_percent(r[k])}</td>" for k in ("synthetic", "test", "train"))
+        + "".join(f"<td class=n>{_percent(r[k])}</td>" for k in ("synthetic", "test"))
+        + f"<td class='n i'>{_percent(r['train'])}</td>"
         + "</tr>"
         for r in rules[:MAX_RULES]
     ]
@@ -240,7 +241,7 @@ def _rules(report: Report) -> str:
     return (
         "<h2>Rules of the real table</h2><p class=soft>Found in the training rows, and the share of rows "
         f"that break them.{more}</p>"
-        + _table([("rule", ""), ("synthetic", "n"), ("unseen real", "n"), ("training", "n")], rows)
+        + _table([("rule", ""), ("synthetic", "n"), ("unseen real", "n"), ("training", "n i")], rows)
     )
 
 

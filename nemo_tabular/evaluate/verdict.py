@@ -164,7 +164,7 @@ def _privacy(measured: Mapping[str, Measured]) -> Verdict | None:
     if not faults and set(valid) <= {"copies"}:
         return Verdict("privacy", "open", "The tables at hand are too small or too alike to tell.")
     if not faults:
-        sentence = f"None of {len(valid)} known attacks found training rows in the synthetic table"
+        sentence = f"None of {len(valid)} tests found training rows in the synthetic table"
         shares = [f"{_percent(measured['copies'].figure.value)} exact copies" if "copies" in valid else ""]
         if "dcr_share" in valid:
             shares.append(
@@ -172,7 +172,7 @@ def _privacy(measured: Mapping[str, Measured]) -> Verdict | None:
             )
         beside = ", ".join(s for s in shares if s)
         beside = f" ({beside})" if beside else ""
-        return Verdict("privacy", "good", f"{sentence}{beside}. These are tests, not a guarantee.")
+        return Verdict("privacy", "good", f"{sentence}{beside}. They try known attacks and are no guarantee.")
     return Verdict(
         "privacy",
         _worst([grade for grade, _ in faults]),
