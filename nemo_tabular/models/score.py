@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .head import slot_nll
+from .head import Slots, slot_nll
 from .weights import DecoderWeights
 
 
@@ -47,7 +47,7 @@ def row_nll(weights: DecoderWeights, codes_SB: Tensor, batch_size: int = 2048) -
     for codes in codes_SB.split(batch_size, dim=1):
         hidden = hidden_states(weights, codes)
         losses = slot_nll(
-            weights.embedding, weights.bias, weights.offsets, codes.unbind(0), *hidden.unbind(0)
+            weights.embedding, weights.bias, Slots(weights.sizes), codes.unbind(0), *hidden.unbind(0)
         )
         parts.append(torch.stack(losses))
     return torch.cat(parts, 1)
