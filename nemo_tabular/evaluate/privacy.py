@@ -96,7 +96,9 @@ def proportion(share: float, rows: int) -> Figure:
     z2 = 1.96**2
     centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
     half = np.sqrt(share * (1 - share) * z2 / rows + z2 * z2 / (4 * rows * rows)) / (1 + z2 / rows)
-    return Figure(share, min(share, float(centre - half)), max(share, float(centre + half)))
+    return Figure(
+        share, min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half)))
+    )
 
 
 # ---------------------------------------------------------------- distances
