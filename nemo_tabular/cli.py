@@ -28,7 +28,7 @@ from a table to a synthetic one:
   nemo-tabular train    conf/gpt_adult.yaml data.store=data/adult run.dir=runs/adult
   nemo-tabular generate runs/adult --rows 32561 --seed 1 -o synthetic.csv
   nemo-tabular evaluate --train adult_train.csv --test adult_test.csv \\
-                        --synthetic synthetic.csv --target income -o report.json
+                        --synthetic synthetic.csv --target income -o report
 """
 
 Verbs = argparse._SubParsersAction  # argparse gives its verbs no public type
@@ -448,14 +448,20 @@ def add_evaluate(verbs: Verbs) -> None:
         "--scores", action="append", metavar="NAME", help="an area or a single score (default: all)"
     )
     verb.add_argument("--seed", type=int, default=0, help="of the samples and the folds (default: 0)")
-    verb.add_argument("-o", "--out", metavar="FILE", help="JSON report to write")
-    verb.add_argument("--plot", metavar="FILE", help="PNG to draw: marginals and associations side by side")
+    verb.add_argument(
+        "--model", metavar="RUN", help="the run or saved model: adds membership inference by its likelihood"
+    )
+    verb.add_argument(
+        "-o", "--out", metavar="FOLDER", help="folder for report.html, report.json and plots/*.png"
+    )
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    from .evaluate import evaluate
+    from .evaluate import evaluate, report_folder
     from .schema import Schema
+    from .synthesizer import Synthesizer
 
+    folder = report_folder(arguments.out) if arguments.out else None
     report = evaluate(
         arguments.train,
         arguments.test,
@@ -464,12 +470,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         schema=Schema.from_yaml(arguments.schema) if arguments.schema else None,
         seed=arguments.seed,
         scores=arguments.scores,
+        model=Synthesizer.load(arguments.model) if arguments.model else None,
     )
-    if arguments.out:
-        report.to_json(arguments.out)
     print(report)
-    if arguments.plot:
-        report.to_png(arguments.plot)
+    if folder:
+        report.save(folder)
+        print(f"{folder / 'report.html'}: open it in a browser; report.json and plots/ lie beside it")
 
 
 # ---- submit ----

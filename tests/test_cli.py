@@ -16,7 +16,7 @@ from nemo_tabular.errors import TabularError
 
 
 def test_the_pipeline_leaves_a_table_like_the_first(pipeline, tmp_path, capsys):
-    synthetic, report, plot = tmp_path / "synthetic.csv", tmp_path / "report.json", tmp_path / "plot.png"
+    synthetic, report = tmp_path / "synthetic.csv", tmp_path / "report"
     assert main(["generate", str(pipeline.run), "--rows", "200", "--seed", "3", "-o", str(synthetic)]) == 0
     assert capsys.readouterr().out == f"{synthetic}: 200 rows\n"
     made = pd.read_csv(synthetic, dtype=str, keep_default_na=False)
@@ -30,10 +30,39 @@ def test_the_pipeline_leaves_a_table_like_the_first(pipeline, tmp_path, capsys):
     small_table(200, seed=2).to_csv(test, index=False)
     assert main(
         ["evaluate", "--train", str(pipeline.table), "--test", str(test), "--synthetic", str(synthetic),
-         "--schema", str(pipeline.schema), "--scores", "fidelity", "-o", str(report), "--plot", str(plot)]
+         "--schema", str(pipeline.schema), "--scores", "shapes", "--scores", "likelihood",
+         "--model", str(pipeline.run), "-o", str(report)]
     ) == 0  # fmt: skip
-    assert "Column shapes" in capsys.readouterr().out
-    assert report.read_text().startswith("{") and plot.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert "Column shapes" in said and "Membership by likelihood" in said
+    assert {p.name for p in report.iterdir()} == {"report.html", "report.json", "plots"}
+
+
+def test_the_report_is_a_folder(pipeline, tmp_path, capsys):
+    table = str(pipeline.table)
+    verb = ["evaluate", "--train", table, "--test", table, "--synthetic", table, "-o"]
+    assert main([*verb, str(tmp_path / "report.json")]) == 2
+    assert "report.json: the report is a folder of several files; give a folder" in capsys.readouterr().err
+
+
+def test_evaluate_says_what_is_wrong_with_its_tables(pipeline, tmp_path, capsys):
+    real = pd.read_csv(pipeline.table, dtype=str, keep_default_na=False)
+
+    def told(synthetic: pd.DataFrame, *more: str) -> str:
+        synthetic.to_csv(tmp_path / "s.csv", index=False)
+        table = str(pipeline.table)
+        assert main(["evaluate", "--train", table, "--test", table, "--synthetic", str(tmp_path / "s.csv"),
+                     "--scores", "copies", *more]) == 2  # fmt: skip
+        return capsys.readouterr().err
+
+    assert "the columns do not match: synthetic lacks 'city', 'day'" in told(
+        real.drop(columns=["city", "day"])
+    )
+    assert "column 'paid': numbers in train, texts in synthetic (row 1: 'much')" in told(
+        real.assign(paid="much")
+    )
+    assert "s.csv has a header" in (said := told(real.iloc[:0])) and "no rows" in said
+    assert "target 'city' is not a column of synthetic" in told(real.drop(columns="city"), "--target", "city")
 
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(pipeline, tmp_path):

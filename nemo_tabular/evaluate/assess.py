@@ -5,18 +5,25 @@ Leave: a Report with every score, its ceiling (real rows) and its floor (indepen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nemo_tabular.errors import ConfigError, nearest
-from nemo_tabular.evaluate.association import association_matrices
+from nemo_tabular.evaluate.association import measure_association
+from nemo_tabular.evaluate.controls import control_fault
 from nemo_tabular.evaluate.coverage import measure_coverage
 from nemo_tabular.evaluate.detection import measure_detection
 from nemo_tabular.evaluate.fidelity import measure_fidelity
-from nemo_tabular.evaluate.histories import measure_histories, shuffled_histories, sorted_histories
+from nemo_tabular.evaluate.histories import (
+    measure_histories,
+    resampled_histories,
+    shuffled_histories,
+    sorted_histories,
+)
+from nemo_tabular.evaluate.likelihood import Scorer, measure_likelihood
 from nemo_tabular.evaluate.privacy import measure_privacy, overlap
 from nemo_tabular.evaluate.report import Report
 from nemo_tabular.evaluate.rules import rule_findings
@@ -28,9 +35,11 @@ from nemo_tabular.schema import Schema
 # Beyond these the figures hardly move and the cost does; every cut is stated in the report.
 FIDELITY_ROWS, DETECTION_ROWS, UTILITY_ROWS = 100_000, 25_000, 100_000
 DRIFT_AUC = 0.55
-RESAMPLES = 8
-RESAMPLED_CELLS = 20_000_000
-"""Rows times pairs of columns beyond which the fidelity scores go without intervals."""
+RESAMPLES, RESAMPLED_ROWS, RESAMPLED_CELLS = 8, 10_000, 2_000_000
+"""Bootstrap samples, their rows at most, and rows times pairs of columns at most."""
+RESAMPLED_HISTORY_ROWS = 50_000
+T_QUANTILE = 2.36
+"""Of Student's t at RESAMPLES - 1 degrees of freedom: the spread of so few samples is itself uncertain."""
 
 Triple = tuple[Findings, Findings, Findings]
 """The synthetic table, the ceiling, the floor."""
@@ -46,24 +55,28 @@ def evaluate(
     seed: int = 0,
     scores: Iterable[str] | None = None,
     references: bool = True,
+    model: Scorer | None = None,
 ) -> Report:
     """Judge a synthetic table against the real rows it was made from (train) and unseen ones (test).
 
     Tables are DataFrames or paths. `target` names the column for the utility scores; a schema with `group_by`
     adds the scores of histories. `scores` names areas (fidelity, histories, detection, utility, privacy) or
     single scores; None measures all. `references=False` leaves out ceilings, floors and intervals, which take
-    most of the time. The same seed gives the same figures.
+    most of the time. `model` (a fitted Synthesizer) adds membership inference by its likelihood. The same
+    seed gives the same figures.
 
     Raises SchemaError where the tables do not fit each other, ConfigError for an unknown score.
     """
     started = time.process_time()
-    areas, wanted = _wanted(scores, target, bool(schema and schema.group_by))
+    areas, wanted = _wanted(scores, target, bool(schema and schema.group_by), model is not None)
     tables = align(train, test, synthetic, schema=schema, target=target)
     notes = [*tables.notes, *_overlap_note(tables)]
-    triples = {area: _AREAS[area](tables, target, seed, references) for area in areas}
+    triples = [_AREAS[area](tables, target, seed, references) for area in areas]
+    if model is not None and "likelihood" in wanted:
+        triples.append(measure_likelihood(model, train, test, tables, seed=seed))
     measured: dict[str, Measured] = {}
     details: dict[str, Any] = {}
-    for triple in triples.values():
+    for triple in triples:
         measured |= {n: m for n, m in _measured(triple).items() if n in wanted}
         details |= triple[0].details
         notes += triple[0].notes
@@ -71,7 +84,9 @@ def evaluate(
     return Report(measured, details, tuple(notes), tables, target, seed, time.process_time() - started)
 
 
-def _wanted(scores: Iterable[str] | None, target: str | None, grouped: bool) -> tuple[list[str], set[str]]:
+def _wanted(
+    scores: Iterable[str] | None, target: str | None, grouped: bool, modelled: bool
+) -> tuple[list[str], set[str]]:
     """The areas to run and the scores to show."""
     names = list(_AREAS) if scores is None else [scores] if isinstance(scores, str) else list(scores)
     known = [*_AREAS, *SCORES]
@@ -79,7 +94,9 @@ def _wanted(scores: Iterable[str] | None, target: str | None, grouped: bool) -> 
         if name not in known:
             raise ConfigError(f"unknown score {name!r}{nearest(name, known)}; known: {', '.join(known)}")
     wanted = {s for s, d in SCORES.items() if s in names or d.area in names}
-    areas = [a for a in _AREAS if any(SCORES[s].area == a for s in wanted)]
+    if "likelihood" in names and not modelled:
+        raise ConfigError("membership by likelihood needs the model: say which with model (--model RUN)")
+    areas = [a for a in _AREAS if any(_AREA_OF[s] == a for s in wanted - {"likelihood"})]
     if target is None and "utility" in areas:
         if scores is not None:
             raise ConfigError("utility scores need a target column: say which with target")
@@ -117,15 +134,19 @@ def _drift_note(measured: Mapping[str, Measured]) -> list[str]:
 
 
 def _measured(triple: Triple) -> dict[str, Measured]:
-    own, ceiling, floor = triple
+    own, ceiling, floor = (findings.figures for findings in triple)
     return {
-        name: Measured(figure, _value(ceiling, name), _value(floor, name))
-        for name, figure in own.figures.items()
+        name: Measured(
+            figure,
+            ceiling[name].value if name in ceiling else None,
+            floor[name].value if name in floor else None,
+            control_fault(name, ceiling.get(name), floor.get(name)) if _AREA_OF[name] == "privacy" else "",
+        )
+        for name, figure in own.items()
     }
 
 
-def _value(findings: Findings, name: str) -> float | None:
-    return findings.figures[name].value if name in findings.figures else None
+_AREA_OF = {name: definition.area for name, definition in SCORES.items()}
 
 
 # ---------------------------------------------------------------- areas
@@ -150,17 +171,13 @@ def _fidelity(tables: Tables, target: str | None, seed: int, references: bool) -
     own = _all_fidelity(real, synthetic, seed)
     worst = _bootstrap(tables.train, synthetic.rows, rng).shuffled_columns(rng)
     rules = rule_findings(real, tables.test, synthetic, worst, seed=seed)
-    matrices = Findings(details={"association": association_matrices(real, synthetic)}, notes=tuple(notes))
+    said = Findings(notes=tuple(notes))
     if not references:
-        return _joined(own, rules[0], matrices), Findings(), Findings()
+        return _joined(own, rules[0], said), Findings(), Findings()
     ceiling = _fidelity_ceiling(own, real, tables.test, synthetic, rng, seed)
-    if synthetic.rows * len(real.columns) ** 2 / 2 <= RESAMPLED_CELLS:
-        own = _with_intervals(own, real, synthetic, rng, seed)
-    else:
-        notes.append("fidelity: no intervals, the table is too large to draw it again and again")
-        matrices = replace(matrices, notes=tuple(notes))
+    own = _with_intervals(own, real, synthetic, rng, seed)
     floor = _all_fidelity(real, worst, seed)
-    return _joined(own, rules[0], matrices), _joined(ceiling, rules[1]), _joined(floor, rules[2])
+    return _joined(own, rules[0], said), _joined(ceiling, rules[1]), _joined(floor, rules[2])
 
 
 def _fidelity_ceiling(
@@ -197,24 +214,37 @@ def _within_unit(value: float) -> float:
 
 
 def _all_fidelity(real: CodedTable, synthetic: CodedTable, seed: int) -> Findings:
-    return _joined(measure_fidelity(real, synthetic, seed=seed), measure_coverage(real, synthetic, seed=seed))
+    return _joined(
+        measure_fidelity(real, synthetic, seed=seed),
+        measure_association(real, synthetic),
+        measure_coverage(real, synthetic, seed=seed),
+    )
 
 
 def _with_intervals(
     own: Findings, real: CodedTable, synthetic: CodedTable, rng: np.random.Generator, seed: int
 ) -> Findings:
-    """95 % intervals from the spread over bootstrap samples of the synthetic rows.
+    """95 % intervals, for the scores that have none yet, from the spread over bootstrap samples.
 
     The spread only: their mean is biased, since drawing again adds noise that the table itself does not have.
+    Of a large table smaller samples are drawn, whose spread shrinks with the root of the rows (m out of n).
     """
-    again = [
-        measure_fidelity(real, _bootstrap(synthetic, synthetic.rows, rng), seed=seed).figures
-        for _ in range(RESAMPLES)
-    ]
+    pairs = max(1, len(real.columns) * (len(real.columns) - 1) // 2)
+    rows = min(synthetic.rows, RESAMPLED_ROWS, max(1000, RESAMPLED_CELLS // pairs))
+    again = []
+    for _ in range(RESAMPLES):
+        drawn = _bootstrap(synthetic, rows, rng)
+        spread = measure_fidelity(real, drawn, seed=seed).figures
+        again.append({**spread, **measure_association(real, drawn).figures})
+    return _with_spread(own, again, rows / synthetic.rows)
+
+
+def _with_spread(own: Findings, again: Sequence[Mapping[str, Figure]], share: float) -> Findings:
+    """Intervals from the same scores of samples that hold `share` of the rows, or of the histories."""
     figures = dict(own.figures)
     for name in again[0]:
-        value = figures[name].value
-        error = 1.96 * float(np.std([a[name].value for a in again if name in a], ddof=1))
+        drawn, value = [a[name].value for a in again if name in a], figures[name].value
+        error = T_QUANTILE * float(np.sqrt(share) * np.std(drawn, ddof=1)) if len(drawn) > 1 else np.nan
         figures[name] = Figure(value, _within_unit(value - error), _within_unit(value + error))
     return replace(own, figures=figures)
 
@@ -231,9 +261,9 @@ def _detection(tables: Tables, target: str | None, seed: int, references: bool) 
     """The ceiling: training rows instead of synthetic ones, each once (a row is told by its double)."""
     rng, notes = np.random.default_rng(seed), []  # type: ignore[var-annotated]
     rows = min(tables.test.rows, tables.synthetic.rows)
-    real = _cut(
-        tables.test.sample(rows, rng), DETECTION_ROWS, "detection: test and synthetic, each", rng, notes
-    )
+    real = _cut(tables.test.sample(rows, rng), DETECTION_ROWS, "detection: test", rng, notes)
+    if real.rows < tables.synthetic.rows:
+        notes.append(f"detection: {real.rows:,} of {tables.synthetic.rows:,} synthetic rows, drawn at random")
     own = measure_detection(real, tables.synthetic, seed=seed, explain=True)
     own = replace(own, notes=(*notes, *own.notes))
     if not references:
@@ -248,11 +278,11 @@ def _utility(tables: Tables, target: str | None, seed: int, references: bool) ->
     rng, notes, column = np.random.default_rng(seed), [], tables.column(target)  # type: ignore[var-annotated]
     test = _cut(tables.test, UTILITY_ROWS, "utility: test", rng, notes)
     training = _cut(tables.synthetic, UTILITY_ROWS, "utility: synthetic", rng, notes)
+    real = _cut(tables.train, UTILITY_ROWS, "utility: train", rng, notes)
     own = measure_utility(training, test, column, seed=seed)
     own = replace(own, notes=(*notes, *own.notes))
     if not references:
         return own, Findings(), Findings()
-    real = tables.train.sample(UTILITY_ROWS, rng) if tables.train.rows > UTILITY_ROWS else tables.train
     floor = measure_utility(real.shuffled_columns(rng), test, column, seed=seed, seeds=1)
     return own, measure_utility(real, test, column, seed=seed), floor
 
@@ -268,9 +298,14 @@ def _histories(tables: Tables, target: str | None, seed: int, references: bool) 
     found = {r: sorted_histories(t, tables.groups[r], tables.order_by) for r, t in parts.items()}
     own = measure_histories(found["train"], found["synthetic"], tables.order_by)
     own = replace(own, details={"histories": own.details})
-    if not references:
+    if not references or not own.figures:
         return own, Findings(), Findings()
-    dealt = shuffled_histories(found["train"], np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    share = min(1.0, RESAMPLED_HISTORY_ROWS / tables.synthetic.rows)
+    samples = [resampled_histories(found["synthetic"], share, rng) for _ in range(RESAMPLES)]
+    again = [measure_histories(found["train"], h, tables.order_by).figures for h in samples]
+    own = _with_spread(own, again, share)
+    dealt = shuffled_histories(found["train"], rng)
     ceiling, floor = (measure_histories(found["train"], h, tables.order_by) for h in (found["test"], dealt))
     return own, ceiling, floor
 

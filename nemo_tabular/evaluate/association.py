@@ -6,21 +6,31 @@ from __future__ import annotations
 
 import numpy as np
 
+from nemo_tabular.evaluate.scores import Figure, Findings
 from nemo_tabular.evaluate.tables import CodedTable, text_lengths
 
+MAX_ROWS = 50_000
 MAX_LEVELS = 100
 """Rarer values of a category go together: their counts would be too small to measure an association."""
 
 
-def association_matrices(real: CodedTable, synthetic: CodedTable) -> dict[str, object]:
-    """{"columns": names, "real": (K, K), "synthetic": (K, K)}, in [-1, 1]; NaN where constant.
+def measure_association(real: CodedTable, synthetic: CodedTable, *, seed: int = 0) -> Findings:
+    """Mean |difference| over the pairs of columns; as details both matrices (K, K) and the columns' names.
 
     Two numbers: Spearman's rank correlation, with its sign. A number and a category: the correlation ratio of
     the ranks. Two categories: Cramer's V, bias-corrected (Bergsma 2013). Rows with a missing cell in the
-    pair are left out.
+    pair are left out. All in [-1, 1]; NaN where a column is constant.
     """
+    rng = np.random.default_rng(seed)
+    pair = [association(t.sample(MAX_ROWS, rng)) for t in (real, synthetic)]
     names = [c.name for c in real.columns]
-    return {"columns": names, "real": association(real), "synthetic": association(synthetic)}
+    notes: tuple[str, ...] = (f"associations: {MAX_ROWS:,} rows of train and synthetic at most",)
+    notes = notes if max(real.rows, synthetic.rows) > MAX_ROWS else ()
+    details = {"association": {"columns": names, "real": pair[0], "synthetic": pair[1]}}
+    differences = np.abs(pair[0] - pair[1])[np.triu_indices(len(names), 1)]
+    if np.isnan(differences).all():
+        return Findings(details=details, notes=notes)
+    return Findings({"associations": Figure(float(np.nanmean(differences)))}, details, notes)
 
 
 def association(table: CodedTable) -> np.ndarray:

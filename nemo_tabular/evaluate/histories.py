@@ -15,6 +15,7 @@ from nemo_tabular.evaluate.tables import CodedTable, ColumnView
 
 MIN_GROUPS = 10
 LAGS = (1, 2, 3)
+BARS = 30
 CONSTANT = 0.999
 """A column belongs to the history, not to its rows, if it never changes in this share of the real ones."""
 
@@ -48,15 +49,27 @@ def shuffled_histories(histories: Histories, rng: np.random.Generator) -> Histor
     return Histories(histories.table.take(rng.permutation(histories.table.rows)), histories.group)
 
 
+def resampled_histories(histories: Histories, share: float, rng: np.random.Generator) -> Histories:
+    """Whole histories drawn with replacement, this share of their number and at least MIN_GROUPS."""
+    _, first, counts = np.unique(histories.group, return_index=True, return_counts=True)
+    drawn = rng.integers(0, len(first), max(MIN_GROUPS, round(share * len(first))))
+    lengths = counts[drawn]
+    begins = np.cumsum(lengths) - lengths
+    rows = np.arange(lengths.sum()) + np.repeat(first[drawn] - begins, lengths)
+    return Histories(histories.table.take(rows), np.repeat(np.arange(len(drawn)), lengths))
+
+
 def measure_histories(real: Histories, synthetic: Histories, order_by: tuple[str, ...]) -> Findings:
     """All scores of histories; those without ground (no order, no numbers) are left out."""
     groups = min(len(real.lengths), len(synthetic.lengths))
     if groups < MIN_GROUPS:
         return Findings(notes=(f"histories: {groups} are too few, {MIN_GROUPS} are needed; left out",))
     figures = {"history_lengths": Figure(1 - _ks(real.lengths, synthetic.lengths))}
-    details = {}
+    details: dict[str, object] = {"lengths": _histogram(real.lengths, synthetic.lengths, "rows")}
     if order_by:
-        figures["history_gaps"] = Figure(1 - _ks(_gaps(real, order_by[0]), _gaps(synthetic, order_by[0])))
+        gaps = [_gaps(h, order_by[0]) for h in (real, synthetic)]
+        figures["history_gaps"] = Figure(1 - _ks(*gaps))
+        details["gaps"] = _time_histogram(real.table, order_by[0], *gaps)
     columns = [c for c in real.table.columns if c.name not in order_by]
     if columns and len(real.pairs()) and len(synthetic.pairs()):
         kept = {c.name: _transition_accuracy(c, real, synthetic) for c in columns}
@@ -71,6 +84,28 @@ def measure_histories(real: Histories, synthetic: Histories, order_by: tuple[str
         figures["history_constants"] = Figure(float(np.mean(list(broken.values()))))
         details["constants"] = broken
     return Findings(figures, details)
+
+
+def _histogram(one: np.ndarray, two: np.ndarray, unit: str) -> dict[str, object]:
+    """Shares in BARS equal parts of the real range; the last part holds the longest tail too."""
+    one, two = one[~np.isnan(one)], two[~np.isnan(two)]
+    if not len(one) or not len(two):
+        return {}
+    low, high = float(one.min()), float(np.quantile(one, 0.995))
+    edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
+    shares = [np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] / len(v) for v in (one, two)]
+    return {"edges": edges, "real": shares[0], "synthetic": shares[1], "unit": unit}
+
+
+def _time_histogram(table: CodedTable, name: str, one: np.ndarray, two: np.ndarray) -> dict[str, object]:
+    """Gaps of dates are read in days, or in hours or seconds where they are mostly shorter."""
+    if next(c for c in table.columns if c.name == name).kind != "date":
+        return _histogram(one, two, name)
+    middle = float(np.nanmedian(np.append(one, 0.0)))
+    size, unit = (
+        (86_400, "days") if middle >= 86_400 else (3_600, "hours") if middle >= 3_600 else (1, "seconds")
+    )
+    return _histogram(one / size, two / size, unit)
 
 
 def _ks(one: np.ndarray, two: np.ndarray) -> float:

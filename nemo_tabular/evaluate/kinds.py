@@ -4,7 +4,7 @@ Leave: its kind (text, number, date, boolean), the same in all three, and its va
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,12 +87,10 @@ def agreed_kind(name: str, series: Mapping[str, pd.Series]) -> str:
             raise _disagreement(name, leader, kind, role, other, series[role])
     if kind == "boolean":
         return "category"
-    if kind == "number" and _only_two_values(series.values()):
-        return "category"
     return kind
 
 
-def _only_two_values(series: Any) -> bool:
+def only_two_values(series: Iterable[pd.Series]) -> bool:
     values = pd.concat([s.dropna() for s in series])
     return values.nunique() <= 2
 

@@ -7,18 +7,16 @@ One file without scripts or links: it opens offline, in a mail, on a phone.
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_tabular.evaluate.canvas import REAL_FILL, SYNTHETIC, Canvas, new_canvas, styled
-from nemo_tabular.evaluate.matrices import association_parts, draw_matrix, draw_scale
-from nemo_tabular.evaluate.panels import PANEL_HEIGHT, TITLE_HEIGHT, draw_panel
-from nemo_tabular.evaluate.plots import chosen_columns
+from nemo_tabular.evaluate.canvas import REAL_FILL, SYNTHETIC
+from nemo_tabular.evaluate.pictures import Picture, draw_pictures
 from nemo_tabular.evaluate.scores import SCORES, Measured
+from nemo_tabular.evaluate.verdict import GOOD_AUC, part_of_way, told_apart
 
 if TYPE_CHECKING:
     from nemo_tabular.evaluate.report import Report
@@ -31,8 +29,7 @@ AREAS = {
     "privacy": "Does it give real rows away?",
 }
 MARKS = {"good": "✓", "fair": "≈", "poor": "✗", "open": "?"}
-PANEL_WIDTH, MATRIX_SIZE = 3.3, 3.4
-DPI = 150
+SECTIONS = ("columns", "associations", "histories", "privacy")
 MAX_RULES = 30
 
 CSS = """
@@ -52,7 +49,8 @@ padding:14px 16px}
 .good{--c:var(--good)}.fair{--c:var(--fair)}.poor{--c:var(--poor)}.open{--c:var(--open)}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:12px}
 .pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:12px}
-.panels img,.pairs img{width:100%;height:auto;display:block;background:#fff;
+.single{max-width:640px}
+.panels img,.pairs img,.single img{width:100%;height:auto;display:block;background:#fff;
 border:1px solid var(--line);border-radius:8px}
 .key span{display:inline-block;width:22px;height:12px;margin:0 6px 0 14px;vertical-align:-1px}
 .scroll{overflow-x:auto;background:#fff;border:1px solid var(--line);border-radius:8px}
@@ -64,6 +62,10 @@ tr.figures td{border-bottom:0;padding-bottom:0;font-weight:600}
 td.means{color:var(--soft);padding-top:2px;white-space:normal}tr.area td{background:#f5f6f8;font-weight:600}
 td.wide{width:60%}td.away{background:#fbe3d2;font-weight:600}td.cell{white-space:nowrap}
 .bar{display:inline-block;height:10px;background:#D55E00;border-radius:2px;vertical-align:0}
+tr.figures small{font-weight:400;white-space:nowrap}
+.way{display:inline-block;width:110px;height:8px;background:#e3e7ec;border-radius:4px;overflow:hidden;
+position:relative}.way>span{display:block;height:8px;background:#0072B2}
+.way::after{content:"";position:absolute;left:100px;top:0;width:2px;height:8px;background:#1d2430}
 ul{padding-left:1.2em}li{margin:.25em 0;overflow-wrap:anywhere}
 @media(max-width:520px){main{padding:14px 12px 40px}h1{font-size:1.35rem}
 th,td{padding:6px 8px}.i{display:none}}
@@ -71,16 +73,23 @@ th,td{padding:6px 8px}.i{display:none}}
 """
 
 
-def write_page(report: Report, path: str | Path, *, title: str = "", max_columns: int = 60) -> None:
+def write_page(
+    report: Report, path: str | Path, *, title: str = "", pictures: Sequence[Picture] | None = None
+) -> None:
     """Write the page; folders on the way are made. Raises ConfigError without matplotlib."""
     title = title or "Synthetic table report"
+    pictures = draw_pictures(report) if pictures is None else pictures
+    shown = {name: [p for p in pictures if p.section == name] for name in SECTIONS}
     sections = [
         _head(report, title),
         _cards(report),
-        _panels(report, max_columns),
-        _associations(report, max_columns),
+        _panels(report, shown["columns"]),
+        _associations(shown["associations"]),
+        _histories(shown["histories"]),
         _giveaways(report),
+        _closest_records(shown["privacy"]),
         _rules(report),
+        _blindness(report),
         _scores(report),
         _notes(report),
     ]
@@ -97,7 +106,7 @@ def write_page(report: Report, path: str | Path, *, title: str = "", max_columns
 
 def _head(report: Report, title: str) -> str:
     t = report.tables
-    sources = ", ".join(f"{role}: {name}" for role, name in t.names.items() if name != role)
+    sources = ", ".join(f"{role}: {Path(name).name}" for role, name in t.names.items() if name != role)
     sources = f"<p class=soft>{escape(sources)}</p>" if sources else ""
     return (
         f"<h1>{escape(title)}</h1><p class=soft>{t.synthetic.rows:,} synthetic rows, judged against "
@@ -119,56 +128,55 @@ def _cards(report: Report) -> str:
 # ---------------------------------------------------------------- pictures
 
 
-def _image(canvas: Canvas, words: str) -> str:
-    data = io.BytesIO()
-    canvas.page.savefig(data, format="png", dpi=DPI)
-    text = base64.b64encode(data.getvalue()).decode()
-    return f'<img loading=lazy alt="{escape(words)}" src="data:image/png;base64,{text}">'
+def _images(pictures: Sequence[Picture], kind: str) -> str:
+    images = (
+        f'<img loading=lazy alt="{escape(p.words)}" src="data:image/png;base64,'
+        f'{base64.b64encode(p.png).decode()}">'
+        for p in pictures
+    )
+    return f"<div class={kind}>{''.join(images)}</div>"
 
 
-def _panels(report: Report, limit: int) -> str:
-    columns = chosen_columns(report, limit)
-    images = []
-    width, height = PANEL_WIDTH + 0.3, PANEL_HEIGHT + TITLE_HEIGHT + 0.2
-    with styled():
-        for column in columns:
-            canvas = new_canvas(width, height)
-            real, synthetic = (t[column.name] for t in (report.tables.train, report.tables.synthetic))
-            score = report.details.get("shapes", {}).get(column.name)
-            place = (0.15, 0.1, PANEL_WIDTH)
-            draw_panel(canvas, place, column, real, synthetic, score)
-            similarity = "" if score is None else f", similarity {score:.3f}"
-            images.append(_image(canvas, f"{column.name}: real and synthetic distribution{similarity}"))
-    more = ""
-    if len(columns) < len(report.tables.columns):
-        more = (
-            f" Shown are the {len(columns)} columns with the lowest scores of {len(report.tables.columns)}."
-        )
+def _panels(report: Report, pictures: Sequence[Picture]) -> str:
+    more, columns = "", len(report.tables.columns)
+    if len(pictures) < columns:
+        more = f" Shown are the {len(pictures)} columns with the lowest scores of {columns}."
     return (
         "<h2>Column by column</h2><p class='soft key'>"
         f"<span style='background:{REAL_FILL};margin-left:0'></span>real"
         f"<span style='border:2px solid {SYNTHETIC}'></span>synthetic. "
         "Beside each name: similarity of the distributions, 1 = the same; a / b: real / synthetic."
-        f"{more}</p><div class=panels>{''.join(images)}</div>"
+        f"{more}</p>{_images(pictures, 'panels')}"
     )
 
 
-def _associations(report: Report, limit: int) -> str:
-    columns = chosen_columns(report, limit)
-    if "association" not in report.details or len(columns) < 2:
+def _associations(pictures: Sequence[Picture]) -> str:
+    if not pictures:
         return ""
-    names = [c.name for c in columns]
-    images = []
-    with styled():
-        for part in association_parts(report, names):
-            canvas = new_canvas(MATRIX_SIZE + 2.2, MATRIX_SIZE + 1.8)
-            image = draw_matrix(canvas.axes(1.35, 0.5, MATRIX_SIZE, MATRIX_SIZE), *part, names, first=True)
-            draw_scale(canvas, image, 1.45 + MATRIX_SIZE, 0.5, MATRIX_SIZE)
-            images.append(_image(canvas, f"association of each pair of columns: {part[0]}"))
     return (
         "<h2>How the columns depend on each other</h2><p class=soft>Rank correlation of two numbers, "
-        "correlation ratio of a number and a category, Cramér's V of two categories.</p>"
-        f"<div class=pairs>{''.join(images)}</div>"
+        "correlation ratio of a number and a category, Cramér's V of two categories. The third picture, "
+        f"the difference, has a scale of its own.</p>{_images(pictures, 'pairs')}"
+    )
+
+
+def _histories(pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return ""
+    return (
+        "<h2>How long histories are, and how fast they run</h2><p class=soft>Real filled, synthetic as a "
+        f"line.</p>{_images(pictures, 'panels')}"
+    )
+
+
+def _closest_records(pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return ""
+    return (
+        "<h2>How near synthetic rows come to training rows</h2><p class=soft>Synthetic rows should come as "
+        "near as real rows that training has not seen, not nearer: the two solid lines should be one. "
+        "Dotted, what a copy of the training table would look like.</p>"
+        f"{_images(pictures, 'single')}"
     )
 
 
@@ -186,12 +194,15 @@ def _giveaways(report: Report) -> str:
     if not columns or not rows:
         return ""
     most = max(c["auc_drop"] for c in columns)
+    coin = "c2st" in report.measured and report.scores["c2st"] < GOOD_AUC
+    chance = " The detector is hardly better than a coin here: much of this is chance." if coin else ""
     bars = [
         f"<tr><td class=cell>{escape(c['column'])}</td><td class=n>{c['auc_drop']:.4f}</td>"
         f"<td class=wide><span class=bar style='width:{100 * c['auc_drop'] / most:.0f}%'></span></td></tr>"
         for c in columns[:8]
     ]
-    names = list(rows[0]["values"])
+    blamed = [name for r in rows for name in r["because"]]
+    names = sorted(rows[0]["values"], key=lambda n: -blamed.count(n))  # seen without scrolling on a phone
     cells = [
         f"<tr><td class=n>{r['certainty']:.2f}</td>"
         + "".join(
@@ -206,7 +217,7 @@ def _giveaways(report: Report) -> str:
         "column is shuffled (loss of AUC on rows it has not seen).</p>"
         + _table([("column", ""), ("loss", "n"), ("", "")], bars)
         + "<p class=soft style='margin-top:1em'>The synthetic rows that the detector found easiest to tell; "
-        "marked are the values that gave them away.</p>"
+        f"marked are the values that gave them away.{chance}</p>"
         + _table([("certainty", "n"), *((n, "") for n in names)], cells)
     )
 
@@ -221,7 +232,8 @@ def _rules(report: Report) -> str:
         return ""
     rows = [
         f"<tr><td>{escape(r['rule'])}</td>"
-        + "".join(f"<td class=n>{_percent(r[k])}</td>" for k in ("synthetic", "test", "train"))
+        + "".join(f"<td class=n>{_percent(r[k])}</td>" for k in ("synthetic", "test"))
+        + f"<td class='n i'>{_percent(r['train'])}</td>"
         + "</tr>"
         for r in rules[:MAX_RULES]
     ]
@@ -229,12 +241,37 @@ def _rules(report: Report) -> str:
     return (
         "<h2>Rules of the real table</h2><p class=soft>Found in the training rows, and the share of rows "
         f"that break them.{more}</p>"
-        + _table([("rule", ""), ("synthetic", "n"), ("unseen real", "n"), ("training", "n")], rows)
+        + _table([("rule", ""), ("synthetic", "n"), ("unseen real", "n"), ("training", "n i")], rows)
     )
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}\u00a0%"
+
+
+def _blindness(report: Report) -> str:
+    """What the floor and the ceiling say about the scores themselves, on these tables."""
+    blind, telling = told_apart(report.measured)
+    if not blind and not telling:
+        return ""
+    lines = [
+        f"<li><b>{escape(SCORES[n].title)}</b>: independent columns {_short(m.floor)}, real rows "
+        f"{_short(m.ceiling)}</li>"
+        for n, m in blind.items()
+    ]
+    told = ", ".join(escape(SCORES[n].title) for n in telling)
+    return (
+        "<h2>Which scores are blind to what</h2>"
+        + (
+            "<p>On this table columns drawn independently of each other, a worthless table, do about as well "
+            f"as real rows on these scores; they say nothing about dependence:</p><ul>{''.join(lines)}</ul>"
+            if lines
+            else ""
+        )
+        + (f"<p>These do tell independent columns from real rows here: {told}.</p>" if told else "")
+        + "<p>Copies of training rows would do best on all of fidelity, detection and utility; only the "
+        "privacy scores see them. What each score cannot see stands beside it below.</p>"
+    )
 
 
 def _scores(report: Report) -> str:
@@ -244,12 +281,13 @@ def _scores(report: Report) -> str:
             area = SCORES[name].area
             rows.append(f"<tr class=area><td colspan=5>{escape(area)}</td></tr>")
         rows.append(_score_row(name, measured))
-    names = ("synthetic", "95 % interval", "real rows", "floor")
-    head = [("score", ""), *((name, "n i" if "interval" in name else "n") for name in names)]
+    head = [("score", ""), *((name, "n") for name in ("synthetic", "real rows", "floor"))]
     return (
-        "<h2>All scores</h2><p class=soft>Real rows: what real rows in place of synthetic ones get. Floor: "
-        "independently drawn columns, for privacy the training table itself. A score is worth as much as it "
-        "tells these two apart.</p>" + _table(head, rows)
+        "<h2>All scores</h2><p class=soft>Below each figure its 95\u00a0% interval. Real rows: what real "
+        "rows in place of synthetic ones get. Floor: independently drawn columns, for privacy the training "
+        "table itself. A score is worth as much as it tells these two apart; the bar shows how far the "
+        "synthetic table is from the floor (left) to real rows (the mark at the right).</p>"
+        + _table([*head, ("floor to real rows", "i")], rows)
     )
 
 
@@ -257,13 +295,25 @@ def _score_row(name: str, measured: Measured) -> str:
     d, f = SCORES[name], measured.figure
     interval = "" if f.low is None or f.high is None else f"{_short(f.low)} – {_short(f.high)}"
     means = escape(d.means) + (f"<br><small>Blind to: {escape(d.blind)}.</small>" if d.blind else "")
-    if not measured.valid(name):
-        means = "<b>Not valid here: its control passed.</b> " + means
-    figures = (_short(f.value), interval, _short(measured.ceiling), _short(measured.floor))
-    kinds = ("n", "n i", "n", "n")
-    cells = "".join(f'<td class="{k}">{c}</td>' for k, c in zip(kinds, figures, strict=True))
-    figures_row = f"<tr class=figures><td>{escape(d.title)}</td>{cells}</tr>"
+    if not measured.valid:
+        means = f"<b>Not valid here: {escape(measured.fault)}.</b> " + means
+    value = f"{_short(f.value)}<br><small>{interval}</small>"
+    cells = "".join(
+        f"<td class=n>{c}</td>" for c in (value, _short(measured.ceiling), _short(measured.floor))
+    )
+    figures_row = (
+        f"<tr class=figures><td>{escape(d.title)}</td>{cells}<td class=i>{_way(name, measured)}</td></tr>"
+    )
     return figures_row + f"<tr><td class=means colspan=5>{means}</td></tr>"
+
+
+def _way(name: str, measured: Measured) -> str:
+    """How far the figure is from the floor to the ceiling, as a bar; nothing where the two are one."""
+    part = part_of_way(name, measured)
+    if part is None or not measured.valid:
+        return ""
+    shown = min(max(part, 0.0), 1.1) / 1.1
+    return f"<span class=way><span style='width:{100 * shown:.0f}%'></span></span>"
 
 
 def _short(value: float | None) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemo_tabular.evaluate.detection import auc_and_variance
-from nemo_tabular.evaluate.distances import Distances, nearest
+from nemo_tabular.evaluate.distances import Distances, nearest, nearest_both_ways
 from nemo_tabular.evaluate.scores import Figure, Findings
+from nemo_tabular.evaluate.singling import singling_out
 from nemo_tabular.evaluate.tables import CodedTable, Tables
 
 MAX_REFERENCE = 20_000
@@ -48,11 +49,15 @@ def measure_privacy(tables: Tables, *, seed: int = 0) -> tuple[Findings, Finding
     )
     natural = nearest(reference.held_out.sample(MAX_QUERIES, rng), reference.train, tables.train)
     subjects = (tables.synthetic, reference.held_out, tables.train)
-    found = [_distance_figures(s.sample(MAX_QUERIES, rng), reference, natural) for s in subjects]
+    queries = [s.sample(MAX_QUERIES, rng) for s in subjects]
+    found, distances = zip(*(_distance_figures(q, reference, natural) for q in queries), strict=True)
+    singled = [_singling_figures(q, reference, seed) for q in queries]
+    quantiles = [np.quantile(d, np.linspace(0, 1, 201)) for d in distances]
+    details = {"closest_records": dict(zip(("synthetic", "held_out", "train"), quantiles, strict=True))}
     return (
-        Findings({**copies[0], **found[0]}, notes=(_statement(tables, size),)),
-        Findings({**copies[1], **found[1]}),
-        Findings({**copies[2], **found[2]}),
+        Findings({**copies[0], **found[0], **singled[0]}, details, (_statement(tables, size),)),
+        Findings({**copies[1], **found[1], **singled[1]}),
+        Findings({**copies[2], **found[2], **singled[2]}),
     )
 
 
@@ -76,7 +81,7 @@ def copy_shares(tables: Tables) -> tuple[dict[str, Figure], dict[str, Figure], d
 
 def _share_in(table: CodedTable, hashes: np.ndarray) -> Figure:
     share = float(np.isin(table.row_hashes(), hashes).mean())
-    return _proportion(share, table.rows)
+    return proportion(share, table.rows)
 
 
 def overlap(tables: Tables) -> tuple[float, float]:
@@ -86,36 +91,68 @@ def overlap(tables: Tables) -> tuple[float, float]:
     return copy_shares(tables)[1]["copies"].value, natural
 
 
-def _proportion(share: float, rows: int) -> Figure:
+def proportion(share: float, rows: int) -> Figure:
     """With the Wilson interval, which stays sensible at 0 and 1."""
     z2 = 1.96**2
     centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
     half = np.sqrt(share * (1 - share) * z2 / rows + z2 * z2 / (4 * rows * rows)) / (1 + z2 / rows)
-    return Figure(share, min(share, float(centre - half)), max(share, float(centre + half)))
+    return Figure(
+        share, min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half)))
+    )
 
 
 # ---------------------------------------------------------------- distances
 
 
-def _distance_figures(queries: CodedTable, reference: Reference, natural: Distances) -> dict[str, Figure]:
-    to_train = nearest(queries, reference.train, reference.scale)
-    to_test = nearest(queries, reference.test, reference.scale)
-    closer = float(np.mean(to_train.first < to_test.first) + np.mean(to_train.first == to_test.first) / 2)
+def _distance_figures(
+    queries: CodedTable, reference: Reference, natural: Distances
+) -> tuple[dict[str, Figure], np.ndarray]:
+    """The figures, and each query's distance to its closest training row."""
+    to_train, members = nearest_both_ways(queries, reference.train, reference.scale)
+    to_test, strangers = nearest_both_ways(queries, reference.test, reference.scale)
     near = np.quantile(natural.first, 0.01)
-    ratio = np.divide(to_train.first, to_train.second, out=np.ones(queries.rows), where=to_train.second > 0)
-    return {
-        "dcr_share": _proportion(closer, queries.rows),
-        "near_copies": _proportion(float(np.mean(to_train.first < near)), queries.rows),
-        "nndr": Figure(float(np.median(ratio))),
-        "membership": _membership(queries, reference),
+    figures = {
+        "dcr_share": _closer_share(to_train, to_test),
+        "near_copies": proportion(float(np.mean(to_train.first < near)), queries.rows),
+        "nndr": _median_ratio(to_train),
+        "membership": _membership(members, strangers),
     }
+    return figures, to_train.first
 
 
-def _membership(synthetic: CodedTable, reference: Reference) -> Figure:
+def _closer_share(to_train: Distances, to_test: Distances) -> Figure:
+    """Share of the queries closer to train than to test, ties counted half.
+
+    The interval counts the reference rows too: one of them may be the closest to many queries, so that as
+    few of them decide a share as there are distinct closest rows.
+    """
+    closer = (to_train.first < to_test.first) + (to_train.first == to_test.first) / 2
+    share, rows = float(closer.mean()), len(closer)
+    won = np.bincount(to_train.row, weights=(1 - share) * closer)
+    lost = np.bincount(to_test.row, weights=share * (1 - closer))
+    clustered = (won**2).sum() + (lost**2).sum()
+    error = 1.96 * float(np.sqrt(max(clustered, ((closer - share) ** 2).sum()))) / rows
+    return Figure(share, max(share - error, 0.0), min(share + error, 1.0))
+
+
+def _median_ratio(to_train: Distances) -> Figure:
+    """Median of nearest / second nearest, with the interval that the order statistics give."""
+    ratio = np.divide(
+        to_train.first, to_train.second, out=np.ones(len(to_train.first)), where=to_train.second > 0
+    )
+    half = 0.98 / np.sqrt(len(ratio))
+    low, value, high = np.quantile(ratio, [max(0.5 - half, 0), 0.5, min(0.5 + half, 1)])
+    return Figure(float(value), float(low), float(high))
+
+
+def _membership(members: np.ndarray, strangers: np.ndarray) -> Figure:
     """AUC of -distance to the nearest synthetic row, members (train) against strangers (test)."""
-    inside = nearest(reference.train, synthetic, reference.scale).first
-    outside = nearest(reference.test, synthetic, reference.scale).first
-    labels = np.repeat([1, 0], [len(inside), len(outside)])
-    auc, variance = auc_and_variance(labels, -np.concatenate([inside, outside]))
+    labels = np.repeat([1, 0], [len(members), len(strangers)])
+    auc, variance = auc_and_variance(labels, -np.concatenate([members, strangers]))
     error = 1.96 * float(np.sqrt(variance))
     return Figure(auc, auc - error, auc + error)
+
+
+def _singling_figures(queries: CodedTable, reference: Reference, seed: int) -> dict[str, Figure]:
+    figure = singling_out(queries, reference.train, reference.test, reference.scale, seed=seed)
+    return {} if figure is None else {"singling_out": figure}

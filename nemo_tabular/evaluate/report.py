@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemo_tabular.errors import ConfigError
 from nemo_tabular.evaluate.scores import SCORES, Measured
 from nemo_tabular.evaluate.tables import Tables
 from nemo_tabular.evaluate.verdict import Verdict, verdicts
@@ -62,13 +63,12 @@ class Report:
         )
 
     def _score_entry(self, name: str, m: Measured) -> dict[str, Any]:
-        d = SCORES[name]
-        entry = {
-            "value": m.figure.value, "low": m.figure.low, "high": m.figure.high, "ceiling": m.ceiling,
-            "floor": m.floor, "valid": m.valid(name), "area": d.area, "title": d.title, "better": d.better,
+        d, f = SCORES[name], m.figure
+        return {
+            "value": f.value, "low": f.low, "high": f.high, "ceiling": m.ceiling, "floor": m.floor,
+            "valid": m.valid, "fault": m.fault, "area": d.area, "title": d.title, "better": d.better,
             "means": d.means, "blind_to": d.blind,
         }  # fmt: skip
-        return entry
 
     def to_json(self, path: str | Path) -> None:
         """Write `to_dict()`; folders on the way are made."""
@@ -84,11 +84,19 @@ class Report:
 
         write_page(self, path, title=title)
 
-    def save(self, folder: str | Path) -> None:
-        """report.html, report.json and report.png in one folder."""
+    def save(self, folder: str | Path, *, title: str = "") -> None:
+        """report.html, report.json and plots/*.png in one folder, made if need be (needs matplotlib)."""
+        from nemo_tabular.evaluate.page import write_page
+        from nemo_tabular.evaluate.pictures import draw_pictures
+
         self.to_json(Path(folder) / "report.json")
-        self.to_png(Path(folder) / "report.png")
-        self.to_html(Path(folder) / "report.html")
+        pictures = draw_pictures(self)
+        write_page(self, Path(folder) / "report.html", title=title, pictures=pictures)
+        plots = Path(folder) / "plots"
+        plots.mkdir(exist_ok=True)
+        for picture in pictures:
+            (plots / picture.file_name).write_bytes(picture.png)
+        self.to_png(plots / "overview.png", title=title)
 
     def to_png(self, path: str | Path, **options: Any) -> None:
         """Draw the marginals side by side and the association matrices (needs matplotlib)."""
@@ -112,6 +120,15 @@ class Report:
         return "\n".join(lines)
 
 
+def report_folder(path: str | Path) -> Path:
+    """The folder, made before the work begins. Raises ConfigError for a file, or a file's name."""
+    folder = Path(path)
+    if folder.suffix.lower() in (".json", ".html", ".png") or folder.is_file():
+        raise ConfigError(f"{path}: the report is a folder of several files; give a folder, e.g. -o report")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _line(name: str, m: Measured, width: int) -> str:
     interval = (
         ""
@@ -121,7 +138,7 @@ def _line(name: str, m: Measured, width: int) -> str:
     text = (
         f"{SCORES[name].title:{width}} {_short(m.figure.value):>11} {interval:>15} {_short(m.ceiling):>11} "
     )
-    return f"{text} {_short(m.floor):>10}" + ("" if m.valid(name) else "  not valid here: its control passed")
+    return f"{text} {_short(m.floor):>10}" + ("" if m.valid else f"  not valid here: {m.fault}")
 
 
 def _short(value: float | None) -> str:

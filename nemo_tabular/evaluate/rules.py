@@ -41,9 +41,7 @@ class Rule:
     """The coded value of `first` that implies `implied` of `second`."""
     implied: float = float("nan")
     train: float = 0.0
-    """Share of the training rows that break it; likewise test and synthetic."""
-    test: float = 0.0
-    synthetic: float = 0.0
+    """Share of the training rows that break it."""
 
     def __str__(self) -> str:
         one, two = self.first, self.second
@@ -53,32 +51,38 @@ class Rule:
         return f"{one.name} {words[self.kind]} {two.name}"
 
 
-def measure_rules(
-    train: CodedTable, others: tuple[CodedTable, ...], *, seed: int = 0
-) -> tuple[list[list[float]], list[Rule], tuple[str, ...]]:
-    """For each of `others` the broken share of every rule, the rules with their share in train, and notes."""
-    rules, notes = find_rules(train, seed=seed)
-    broken = [[broken_share(rule, train, table) for rule in rules] for table in others]
-    return broken, rules, notes
-
-
 def rule_findings(
     train: CodedTable, test: CodedTable, synthetic: CodedTable, floor: CodedTable, *, seed: int = 0
 ) -> tuple[Findings, Findings, Findings]:
     """Mean broken share over the rules, for the synthetic table, for test (ceiling) and for `floor`."""
-    broken, rules, notes = measure_rules(train, (synthetic, test, floor), seed=seed)
+    rules, notes = find_rules(train, seed=seed)
     if not rules:
         return Findings(details={"rules": []}, notes=notes), Findings(), Findings()
-    told = [
-        replace(rule, synthetic=own, test=unseen)
-        for rule, own, unseen in zip(rules, broken[0], broken[1], strict=True)
-    ]
-    own, ceiling, worst = ({"rules": Figure(float(np.mean(b)))} for b in broken)
+    (figure, own), (ceiling, unseen), (worst, _) = (
+        _broken(rules, train, table) for table in (synthetic, test, floor)
+    )
     table = [
-        {"rule": str(r), "kind": r.kind, "train": r.train, "test": r.test, "synthetic": r.synthetic}
-        for r in sorted(told, key=lambda r: r.test - r.synthetic)
+        {"rule": str(r), "kind": r.kind, "train": r.train, "test": real, "synthetic": made}
+        for r, made, real in zip(rules, own, unseen, strict=True)
     ]
-    return Findings(own, {"rules": table}, notes), Findings(ceiling), Findings(worst)
+    table.sort(key=lambda r: r["test"] - r["synthetic"])  # type: ignore[operator]
+    return (
+        Findings({"rules": figure}, {"rules": table}, notes),
+        Findings({"rules": ceiling}),
+        Findings({"rules": worst}),
+    )
+
+
+def _broken(rules: list[Rule], train: CodedTable, table: CodedTable) -> tuple[Figure, list[float]]:
+    """The mean over rows and rules, with the interval that the rows give, and the share of each rule."""
+    counts, shares = np.zeros(table.rows), []
+    for rule in rules:
+        broken = broken_rows(rule, train, table)
+        counts += broken
+        shares.append(float(broken.mean()))
+    value = float(np.mean(shares))
+    error = 1.96 * float((counts / len(rules)).std()) / table.rows**0.5
+    return Figure(value, max(value - error, 0.0), min(value + error, 1.0)), shares
 
 
 def find_rules(train: CodedTable, *, seed: int = 0) -> tuple[list[Rule], tuple[str, ...]]:
@@ -127,21 +131,26 @@ def _implications(one: ColumnView, two: ColumnView, first: np.ndarray, second: n
 
 
 def broken_share(rule: Rule, train: CodedTable, table: CodedTable) -> float:
-    """Share of the rows of `table` that break the rule; what determines what is learnt from `train`."""
+    """Share of the rows of `table` that break the rule."""
+    return float(np.mean(broken_rows(rule, train, table)))
+
+
+def broken_rows(rule: Rule, train: CodedTable, table: CodedTable) -> np.ndarray:
+    """bool (R,): the rows of `table` that break the rule; what determines what is learnt from `train`."""
     one, two = table[rule.first.name], table[rule.second.name]
     if rule.kind == "missing together":
-        return float(np.mean(np.isnan(one) != np.isnan(two)))
+        return np.isnan(one) != np.isnan(two)
     if rule.kind == "implies":
-        return float(np.mean((one == rule.value) & (two != rule.implied)))
+        return (one == rule.value) & (two != rule.implied)
     if rule.kind == "at most":
-        return float(np.mean(one > two))  # a comparison with a missing cell is false: nothing is broken
+        return one > two  # a comparison with a missing cell is false: nothing is broken
     return _contradicted(train[rule.first.name], train[rule.second.name], one, two)
 
 
 def _contradicted(
     known_first: np.ndarray, known_second: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> float:
-    """Share of rows whose second value is not the commonest that train shows beside their first value.
+) -> np.ndarray:
+    """Rows whose second value is not the commonest that train shows beside their first value.
 
     A first value that train does not show, or a missing one, contradicts nothing.
     """
@@ -155,4 +164,4 @@ def _contradicted(
     known = keys[place] == first
     expected = commonest[place]
     same = (expected == second) | (np.isnan(expected) & np.isnan(second))
-    return float(np.mean(known & ~same))
+    return known & ~same

@@ -46,12 +46,12 @@ class Measured:
     floor: float | None = None
     """Independent marginals in their place; for privacy the training table itself."""
 
-    def valid(self, name: str) -> bool:
-        """Whether the score tells the ceiling from the floor; one that cannot is no evidence."""
-        if self.ceiling is None or self.floor is None or SCORES[name].area != "privacy":
-            return True
-        better = self.ceiling - self.floor
-        return (better if SCORES[name].better == "higher" else -better) > 0.01
+    fault: str = ""
+    """Why the score is no evidence on these tables; empty for a valid one."""
+
+    @property
+    def valid(self) -> bool:
+        return not self.fault
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,13 @@ SCORES: dict[str, Definition] = {
         "lower",
         "largest difference of a column's share of missing cells",
         "which rows have them",
+    ),
+    "associations": Definition(
+        "fidelity",
+        "Association error",
+        "lower",
+        "mean |difference| of the association matrices: rank correlation, correlation ratio, Cramer's V",
+        "every dependence that is not monotonous, three columns and more",
     ),
     "alpha_precision": Definition(
         "fidelity",
@@ -224,6 +231,24 @@ SCORES: dict[str, Definition] = {
         "near",
         "guessing from the distance to the nearest synthetic row who was in train; 0.5: a coin",
         "an attacker who has the model, or knows more than the table",
+        reference=0.5,
+    ),
+    "likelihood": Definition(
+        "privacy",
+        "Membership by likelihood, AUC",
+        "near",
+        "guessing from the model's likelihood of a row who was in train; 0.5: a coin. Held-out control: test "
+        "against test; training-table control: half of the model's probability moved onto the training rows",
+        "an attacker who has a second model to compare with",
+        reference=0.5,
+    ),
+    "singling_out": Definition(
+        "privacy",
+        "Singling out",
+        "near",
+        "of the rare combinations of two to four columns that single out one real row, the share that single "
+        "out a training row rather than an unseen one; 0.5: no more",
+        "combinations of more columns; what an attacker knows already",
         reference=0.5,
     ),
     "history_lengths": Definition(

@@ -6,7 +6,7 @@ Shapes: R rows, K columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ import pandas as pd
 import pyarrow as pa
 
 from nemo_tabular.errors import SchemaError, TabularError, nearest
-from nemo_tabular.evaluate.kinds import agreed_kind, dates_of, kind_of, numbers_of, shown, texts_of
+from nemo_tabular.evaluate.kinds import (
+    agreed_kind,
+    dates_of,
+    kind_of,
+    numbers_of,
+    only_two_values,
+    shown,
+    texts_of,
+)
 from nemo_tabular.readers import open_table
 from nemo_tabular.schema import Schema
 
@@ -28,6 +36,9 @@ KIND_OF_SCHEMA = {
     "integer": "number", "decimal": "number", "float": "number", "time": "number",
     "date": "date", "timestamp": "date",
 }  # fmt: skip
+
+MAX_ROWS = 1_000_000
+"""Of a larger file a random sample is read: every figure is settled by then, and memory is not endless."""
 
 # More different texts than this, and more than half of the rows: free text or an id, not a category.
 TEXT_LEVELS = 1000
@@ -117,6 +128,8 @@ class Tables:
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     """By role, which history each row belongs to (int64); empty where the schema has no `group_by`."""
     order_by: tuple[str, ...] = ()
+    kept: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By role, the rows of a large source that were read (int64, rising); nothing for a source read whole."""
 
     def column(self, name: str) -> ColumnView:
         for column in self.columns:
@@ -134,24 +147,63 @@ def text_lengths(column: ColumnView, codes: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- reading
 
 
-def read_table(source: Any, role: str, schema: Schema | None = None) -> pd.DataFrame:
+def read_table(
+    source: Any, role: str, schema: Schema | None = None, *, seed: int = 0
+) -> tuple[pd.DataFrame, np.ndarray | None]:
     """A pandas DataFrame of a frame in memory (pandas, polars, Arrow) or of files that `open_table` reads.
 
     With a schema its columns only, typed as it says. Without, the cells of a CSV are texts, of which only the
-    empty one is missing: `NA` and `?` are values, as they are for the tokenizer.
+    empty one is missing: `NA` and `?` are values, as they are for the tokenizer. Of more than MAX_ROWS rows a
+    random sample is kept; the second result says which (None: all), but for histories, which stay whole.
     """
     if schema is None and isinstance(source, pd.DataFrame):
-        return source  # as it is: a name that is no text, an object column, need not fit into Arrow
+        return source, None  # as it is: a name that is no text, an object column, need not fit into Arrow
+    limit = None if schema and schema.group_by else MAX_ROWS
     try:
         reader = open_table(source)
-        batches = list(reader.batches(schema))
+        table, kept = _sampled(reader.batches(schema), limit, np.random.default_rng(seed))
     except (TabularError, TypeError, pa.ArrowInvalid) as error:
         raise SchemaError(f"{role}: {error}") from None
-    if not batches:
-        return pd.DataFrame(columns=reader.column_names)
-    frame = pa.Table.from_batches(batches).to_pandas(date_as_object=False, self_destruct=True)
+    if table is None:
+        return pd.DataFrame(columns=reader.column_names), None
+    frame = table.to_pandas(date_as_object=False, self_destruct=True)
     untyped_text = schema is None and not hasattr(source, "columns")
-    return frame.replace("", None) if untyped_text else frame
+    return (frame.replace("", None) if untyped_text else frame), kept
+
+
+def _sampled(
+    batches: Iterable[pa.RecordBatch], limit: int | None, rng: np.random.Generator
+) -> tuple[pa.Table | None, np.ndarray | None]:
+    """Every row gets a random key, and the `limit` smallest keys stay: at most twice as many are held."""
+    pieces: list[pa.Table] = []
+    numbers, keys, seen = np.zeros(0, np.int64), np.zeros(0), 0
+    for batch in batches:
+        pieces.append(pa.Table.from_batches([batch]))
+        numbers = np.append(numbers, np.arange(seen, seen + batch.num_rows))
+        keys = np.append(keys, rng.random(batch.num_rows))
+        seen += batch.num_rows
+        if limit is not None and len(keys) > 2 * limit:
+            pieces, numbers, keys = _smallest(pieces, numbers, keys, limit)
+    if limit is not None and len(keys) > limit:
+        pieces, numbers, keys = _smallest(pieces, numbers, keys, limit)
+    return (pa.concat_tables(pieces) if pieces else None), (numbers if seen > len(numbers) else None)
+
+
+def _smallest(
+    pieces: list[pa.Table], numbers: np.ndarray, keys: np.ndarray, limit: int
+) -> tuple[list[pa.Table], np.ndarray, np.ndarray]:
+    stay = np.sort(np.argpartition(keys, limit)[:limit])
+    return [pa.concat_tables(pieces).take(pa.array(stay))], numbers[stay], keys[stay]
+
+
+def rows_of(source: Any, index: np.ndarray, schema: Schema) -> pa.Table:
+    """The rows with these numbers, rising, typed by the schema; the source is streamed."""
+    found, first = [], 0
+    for batch in open_table(source).batches(schema):
+        here = index[(index >= first) & (index < first + batch.num_rows)] - first
+        found.append(pa.Table.from_batches([batch]).take(pa.array(here)))
+        first += batch.num_rows
+    return pa.concat_tables(found)
 
 
 # ---------------------------------------------------------------- bringing together
@@ -165,9 +217,15 @@ def align(train: Any, test: Any, synthetic: Any, *, schema: Any = None, target: 
     """
     sources = dict(zip(ROLES, (train, test, synthetic), strict=True))
     names = {role: str(s) if isinstance(s, str | Path) else role for role, s in sources.items()}
-    frames = {role: read_table(source, role, schema) for role, source in sources.items()}
+    read = {role: read_table(source, role, schema) for role, source in sources.items()}
+    frames = {role: frame for role, (frame, _) in read.items()}
+    kept = {role: rows for role, (_, rows) in read.items() if rows is not None}
     _check_columns(frames, target)
-    notes: list[str] = []
+    notes = [
+        f"{role} is large: {len(rows):,} of its rows, drawn at random, stand for all; copies of the others "
+        "go unseen"
+        for role, rows in kept.items()
+    ]
     kinds = _schema_kinds(schema)
     columns: list[ColumnView] = []
     data: dict[str, dict[str, np.ndarray]] = {role: {} for role in ROLES}
@@ -183,7 +241,7 @@ def align(train: Any, test: Any, synthetic: Any, *, schema: Any = None, target: 
     views = tuple(columns)
     whole = {role: CodedTable(views, data[role], len(frames[role])) for role in ROLES}
     return Tables(
-        views, whole["train"], whole["test"], whole["synthetic"], tuple(notes), names, groups, order_by
+        views, whole["train"], whole["test"], whole["synthetic"], tuple(notes), names, groups, order_by, kept
     )
 
 
@@ -237,6 +295,8 @@ def _code_column(
     """One column of the three tables as a view and three float arrays."""
     clean = {role: _plain(s) for role, s in series.items()}
     kind = kind or agreed_kind(name, clean)
+    if kind == "number" and only_two_values(clean.values()):
+        kind = "category"  # 0 and 1, whatever the schema calls them: classes, not amounts
     if kind in ("number", "date"):
         return _code_numbers(name, kind, clean, notes)
     return _code_levels(name, kind, clean, notes)

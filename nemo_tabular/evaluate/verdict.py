@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from nemo_tabular.evaluate.scores import Measured
+from nemo_tabular.evaluate.controls import alarm
+from nemo_tabular.evaluate.scores import SCORES, Measured
 
 Grade = Literal["good", "fair", "poor", "open"]
 
 # Where a grade ends. Parts are of the way from the floor (a worthless table) to the ceiling (real rows).
 GOOD_PART, FAIR_PART = 0.95, 0.75
+TOLD_APART = 0.01
+"""Floor and ceiling nearer to each other than this, or than the interval is wide, are the same."""
 GOOD_SHAPE_GAP, FAIR_SHAPE_GAP = 0.01, 0.05
 GOOD_AUC, FAIR_AUC = 0.55, 0.7
-GOOD_SHARE, FAIR_SHARE = 0.53, 0.56
-COPIES_BEYOND_NATURAL = 0.001
-NEAR_COPIES = 0.02
+FAIR_SHARE = 0.56
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,29 @@ def _by(value: float, good: float, fair: float, *, higher: bool) -> Grade:
     return "good" if sign * value >= sign * good else "fair" if sign * value >= sign * fair else "poor"
 
 
-def _part(score: Measured) -> float | None:
-    """How far a score is from the floor to the ceiling; None where the ceiling is hardly above the floor."""
-    if score.ceiling is None or score.floor is None or score.ceiling - score.floor < 0.005:
+def part_of_way(name: str, score: Measured) -> float | None:
+    """How far a score is from the floor (0) to the ceiling (1); None where the floor is hardly worse."""
+    if score.ceiling is None or score.floor is None or not _floor_is_worse(name, score):
         return None
     return (score.figure.value - score.floor) / (score.ceiling - score.floor)
+
+
+def told_apart(measured: Mapping[str, Measured]) -> tuple[dict[str, Measured], dict[str, Measured]]:
+    """The scores that cannot tell independent columns from real rows on these tables, and those that can."""
+    compared = {
+        n: m
+        for n, m in measured.items()
+        if SCORES[n].area in ("fidelity", "detection") and None not in (m.ceiling, m.floor)
+    }
+    telling = {n: m for n, m in compared.items() if _floor_is_worse(n, m)}
+    return {n: m for n, m in compared.items() if n not in telling}, telling
+
+
+def _floor_is_worse(name: str, m: Measured) -> bool:
+    assert m.ceiling is not None and m.floor is not None
+    sign = 1 if SCORES[name].better == "higher" else -1  # nearest to .5 is lowest: no AUC is far below it
+    noise = 0.0 if m.figure.low is None or m.figure.high is None else m.figure.high - m.figure.low
+    return sign * (m.ceiling - m.floor) > max(TOLD_APART, noise)
 
 
 def _fidelity(measured: Mapping[str, Measured]) -> Verdict | None:
@@ -68,12 +87,12 @@ def _fidelity(measured: Mapping[str, Measured]) -> Verdict | None:
         shapes = measured["shapes"]
         words.append(f"Single columns match to {_percent(shapes.figure.value)}{_real(shapes)}")
         if shapes.ceiling is not None:
-            gap = shapes.ceiling - shapes.figure.value
+            gap = shapes.ceiling - (shapes.figure.high or shapes.figure.value)
             grades.append(_by(gap, GOOD_SHAPE_GAP, FAIR_SHAPE_GAP, higher=False))
     for name in ("trends", "marginals_2", "marginals_3"):
         if name not in measured:
             continue
-        part = _part(measured[name])
+        part = part_of_way(name, measured[name])
         if part is not None:
             grades.append(_by(part, GOOD_PART, FAIR_PART, higher=True))
     if "trends" in measured:
@@ -92,7 +111,7 @@ def _histories(measured: Mapping[str, Measured]) -> Verdict | None:
         return None
     grades = []
     for name in names:
-        score, part = measured[name], _part(measured[name])
+        score, part = measured[name], part_of_way(name, measured[name])
         if part is not None:
             grades.append(_by(part, GOOD_PART, FAIR_PART, higher=True))
         elif score.ceiling is not None:
@@ -124,7 +143,7 @@ def _utility(measured: Mapping[str, Measured]) -> Verdict | None:
     for name, title in (("utility_auc", "an AUC"), ("utility_r2", "an R² (share of variance explained)")):
         if name in measured:
             score = measured[name]
-            part = _part(score)
+            part = part_of_way(name, score)
             grade: Grade = "open" if part is None else _by(part, GOOD_PART, FAIR_PART, higher=True)
             beside = "" if score.ceiling is None else f", one trained on real rows {score.ceiling:.3f}"
             return Verdict(
@@ -137,22 +156,23 @@ def _utility(measured: Mapping[str, Measured]) -> Verdict | None:
 
 
 def _privacy(measured: Mapping[str, Measured]) -> Verdict | None:
-    names = [n for n in ("copies", "near_copies", "dcr_share", "membership") if n in measured]
+    names = [n for n in measured if SCORES[n].area == "privacy"]
     if not names:
         return None
-    valid = [n for n in names if measured[n].valid(n)]
-    faults = [fault for n in valid if (fault := _privacy_fault(n, measured[n])) is not None]
-    if not valid or valid == ["copies"]:
+    valid = [n for n in names if measured[n].valid]
+    faults = [_privacy_fault(n, measured[n]) for n in valid if _alarmed(n, measured[n])]
+    if not faults and set(valid) <= {"copies"}:
         return Verdict("privacy", "open", "The tables at hand are too small or too alike to tell.")
     if not faults:
-        sentence = "No test found training rows in the synthetic table"
+        sentence = f"None of {len(valid)} tests found training rows in the synthetic table"
         shares = [f"{_percent(measured['copies'].figure.value)} exact copies" if "copies" in valid else ""]
         if "dcr_share" in valid:
             shares.append(
                 f"{_percent(measured['dcr_share'].figure.value)} closer to training than to unseen rows"
             )
         beside = ", ".join(s for s in shares if s)
-        return Verdict("privacy", "good", f"{sentence} ({beside}). These are tests, not a guarantee.")
+        beside = f" ({beside})" if beside else ""
+        return Verdict("privacy", "good", f"{sentence}{beside}. They try known attacks and are no guarantee.")
     return Verdict(
         "privacy",
         _worst([grade for grade, _ in faults]),
@@ -160,24 +180,29 @@ def _privacy(measured: Mapping[str, Measured]) -> Verdict | None:
     )
 
 
-def _privacy_fault(name: str, score: Measured) -> tuple[Grade, str] | None:
-    """The grade and what is wrong, once even the favourable end of the interval is beyond what is natural."""
-    low, value = score.figure.low, score.figure.value
-    low = value if low is None else low
-    natural = score.ceiling or 0.0
-    if name == "copies" and low > natural + COPIES_BEYOND_NATURAL:
-        return "poor", f"{_percent(value)} are exact copies, {_percent(natural)} of held-out rows are"
-    if name == "near_copies" and low > max(NEAR_COPIES, 2 * natural):
-        return "poor", f"{_percent(value)} are near copies, {_percent(natural)} of held-out rows are"
-    if name in ("dcr_share", "membership") and low > GOOD_SHARE:
-        grade: Grade = "fair" if low <= FAIR_SHARE else "poor"
-        if name == "dcr_share":
-            return (
-                grade,
-                f"{_percent(value)} are closer to training than to unseen rows (50\u00a0% is natural)",
-            )
-        return grade, f"membership can be guessed with an AUC of {value:.3f} (0.5 is natural)"
-    return None
+def _alarmed(name: str, score: Measured) -> bool:
+    return alarm(name, score.figure, score.ceiling or 0.0)
+
+
+def _privacy_fault(name: str, score: Measured) -> tuple[Grade, str]:
+    """The grade of a score that raised the alarm, and what is wrong."""
+    value, natural = score.figure.value, score.ceiling or 0.0
+    if name in ("copies", "near_copies"):
+        kind = "exact copies" if name == "copies" else "near copies"
+        return "poor", f"{_percent(value)} are {kind}, {_percent(natural)} of held-out rows are"
+    if name == "nndr":
+        return (
+            "poor",
+            f"the nearest training row is too near (ratio {value:.2f}, held-out rows {natural:.2f})",
+        )
+    low = value if score.figure.low is None else score.figure.low
+    grade: Grade = "fair" if low <= FAIR_SHARE else "poor"
+    return grade, {
+        "dcr_share": f"{_percent(value)} are closer to training than to unseen rows (50\u00a0% is natural)",
+        "membership": f"membership can be guessed with an AUC of {value:.3f} (0.5 is natural)",
+        "likelihood": f"the model's likelihood tells members with an AUC of {value:.3f} (0.5 is natural)",
+        "singling_out": f"{_percent(value)} of the rows singled out are training rows (50\u00a0% is natural)",
+    }[name]
 
 
 def _percent(share: float) -> str:

@@ -73,20 +73,13 @@ def test_an_overlapping_test_set_is_told_with_its_share(train, test, synthetic):
     )
 
 
-def test_a_privacy_figure_whose_control_passes_is_not_valid(train, test, synthetic):
-    """With a handful of test rows against many training rows even the training table looks harmless."""
-    from nemo_tabular.evaluate.scores import Figure, Measured
-
-    assert not Measured(Figure(0.5), ceiling=0.5, floor=0.505).valid("dcr_share")
-    assert Measured(Figure(0.5), ceiling=0.5, floor=0.65).valid("dcr_share")
-
-
 def test_big_tables_are_cut_by_statement(monkeypatch, train, test, synthetic):
     monkeypatch.setattr("nemo_tabular.evaluate.assess.FIDELITY_ROWS", 1000)
     monkeypatch.setattr("nemo_tabular.evaluate.assess.DETECTION_ROWS", 500)
     report = evaluate(train, test, synthetic, scores=["fidelity", "detection"], references=False)
     assert "fidelity: train: 1,000 of 1,500 rows, drawn at random" in report.notes
-    assert "detection: test and synthetic, each: 500 of 800 rows, drawn at random" in report.notes
+    assert "detection: test: 500 of 800 rows, drawn at random" in report.notes
+    assert "detection: 500 of 1,500 synthetic rows, drawn at random" in report.notes
 
 
 @pytest.mark.parametrize("spoil", ["constant", "missing", "holes", "one row", "one column", "infinite"])
@@ -118,8 +111,27 @@ def test_a_test_set_from_another_time_is_told(train, test, synthetic):
     assert report.verdicts[0].grade == "good", "synthetic rows are no easier to tell than training rows"
 
 
-def test_no_intervals_for_huge_tables_is_told(monkeypatch, train, test, synthetic):
-    monkeypatch.setattr("nemo_tabular.evaluate.assess.RESAMPLED_CELLS", 100)
-    report = evaluate(train, test, synthetic, scores=["shapes"])
-    assert report.measured["shapes"].figure.low is None
-    assert "fidelity: no intervals, the table is too large to draw it again and again" in report.notes
+def test_every_figure_has_its_interval_and_both_references(report):
+    for name, measured in report.measured.items():
+        assert measured.figure.low <= measured.figure.value <= measured.figure.high, name
+        assert measured.ceiling is not None and measured.floor is not None, name
+
+
+def test_intervals_of_large_tables_come_from_smaller_samples(monkeypatch, train, test, synthetic):
+    def half_width(rows):
+        monkeypatch.setattr("nemo_tabular.evaluate.assess.RESAMPLED_ROWS", rows)
+        figure = evaluate(train, test, synthetic, scores=["marginals_3"]).measured["marginals_3"].figure
+        return figure.high - figure.low
+
+    assert half_width(700) == pytest.approx(half_width(1500), rel=0.8)
+
+
+def test_a_million_rows_are_cut_by_statement(train, test, synthetic):
+    many = synthetic.iloc[np.arange(1_000_000) % len(synthetic)]
+    report = evaluate(train, test, many, target="rich", references=False)
+    assert {
+        "fidelity: synthetic: 100,000 of 1,000,000 rows, drawn at random",
+        "utility: synthetic: 100,000 of 1,000,000 rows, drawn at random",
+    } <= set(report.notes)
+    assert "distances of 20,000 of 1,000,000 synthetic rows" in " ".join(report.notes)
+    assert "detection: 800 of 1,000,000 synthetic rows" in " ".join(report.notes)

@@ -4,6 +4,8 @@ import pytest
 
 from nemo_tabular.errors import ConfigError
 from nemo_tabular.evaluate import evaluate
+from nemo_tabular.evaluate.histories import measure_histories, resampled_histories, sorted_histories
+from nemo_tabular.evaluate.tables import align
 from nemo_tabular.schema import Column, Schema
 
 SCHEMA = Schema(
@@ -56,6 +58,10 @@ def test_fresh_histories_pass(real):
     assert report.measured["history_transitions"].floor < report.measured["history_transitions"].ceiling - 0.1
     assert "customer: tells histories apart and is itself not compared" in report.notes
     assert report.verdicts[0].grade in ("good", "fair")
+    for measured in report.measured.values():
+        assert measured.figure.low <= measured.figure.value <= measured.figure.high
+        assert measured.ceiling is not None and measured.floor is not None
+    assert 0 < report.measured["history_gaps"].figure.high - report.measured["history_gaps"].figure.low < 0.1
 
 
 def test_rows_without_memory_fail(real):
@@ -80,3 +86,18 @@ def test_few_histories_and_no_group_by(real):
     assert report.scores == {} and report.notes[-1] == "histories: 5 are too few, 10 are needed; left out"
     with pytest.raises(ConfigError, match="scores of histories need a schema with group_by"):
         evaluate(*real, histories(20, 3), scores=["histories"])
+
+
+def test_whole_histories_are_drawn_again():
+    table = align(*[histories(40, 1)] * 3, schema=SCHEMA)
+    found = sorted_histories(table.train, table.groups["train"], table.order_by)
+    drawn = resampled_histories(found, 0.5, np.random.default_rng(0))
+    assert len(drawn.lengths) == 20 and set(drawn.lengths) <= set(found.lengths)
+    assert measure_histories(found, drawn, ("day",)).figures["history_constants"].value == 0
+
+
+def test_lengths_and_gaps_are_drawn(real, tmp_path):
+    evaluate(*real, histories(150, 3), schema=SCHEMA, scores=["histories"], references=False).save(tmp_path)
+    names = {p.name for p in (tmp_path / "plots").iterdir()}
+    assert {"histories_lengths.png", "histories_gaps.png"} <= names
+    assert "How long histories are" in (tmp_path / "report.html").read_text()

@@ -32,10 +32,10 @@ class Checker(HTMLParser):
 @pytest.fixture(scope="module")
 def page(train, test, synthetic, tmp_path_factory):
     frames = [f.rename(columns={"gain": '<gain> & "co"'}) for f in (train, test, synthetic)]
-    report = evaluate(*frames, target="rich", references=False)
+    report = evaluate(*frames, target="rich")
     folder = tmp_path_factory.mktemp("report")
     report.save(folder / "new")
-    assert {p.name for p in (folder / "new").iterdir()} == {"report.html", "report.json", "report.png"}
+    assert {p.name for p in (folder / "new").iterdir()} == {"report.html", "report.json", "plots"}
     return report, (folder / "new" / "report.html").read_text("utf-8")
 
 
@@ -44,7 +44,7 @@ def test_the_page_is_whole_and_needs_nothing_else(page):
     checker = Checker()
     checker.feed(text)
     assert checker.open == [] and checker.scripts == 0
-    assert len(checker.images) == 6 + 3
+    assert len(checker.images) == 6 + 3 + 1
     assert all(i["src"].startswith("data:image/png;base64,") and i["alt"] for i in checker.images)
     assert not re.search(r"https?://", text)
 
@@ -60,3 +60,17 @@ def test_the_page_says_the_verdicts_first_and_every_score(page):
         assert f"{report.scores[name]:.4f}" in words
     assert "no guarantee" in words
     assert any('<gain> & "co"' in i["alt"] for i in checker.images), "names are shown as they are"
+    assert "Copies of training rows would do best" in words
+    assert "Column shapes: independent columns" in words, "what shapes is blind to is said with its figures"
+
+
+def test_every_picture_of_the_page_is_a_png_of_its_own(train, test, synthetic, tmp_path):
+    report = evaluate(train, test, synthetic, scores=["fidelity", "privacy"], references=False)
+    report.save(tmp_path)
+    files = {p.name: p.read_bytes() for p in (tmp_path / "plots").iterdir()}
+    assert all(data.startswith(b"\x89PNG") for data in files.values())
+    assert set(files) == {
+        "overview.png", "privacy_closest_records.png", "associations_real.png", "associations_synthetic.png",
+        "associations_synthetic_minus_real.png",
+        *(f"columns_{i:02d}_{name}.png" for i, name in enumerate(train, 1)),
+    }  # fmt: skip

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from nemo_tabular.errors import SchemaError
-from nemo_tabular.evaluate.tables import align
+from nemo_tabular.evaluate.tables import align, rows_of
 
 
 def kinds(tables):
@@ -209,3 +209,28 @@ def test_a_schema_says_kinds_columns_and_formats(tmp_path):
     tables = align(*[tmp_path / "t.csv"] * 3, schema=schema)
     assert kinds(tables) == {"n": "category", "d": "date"}
     assert tables.train["d"][1] == pd.Timestamp("2021-02-01").timestamp()
+
+
+def test_of_a_large_file_a_stated_sample_is_read(monkeypatch, train, test, synthetic, tmp_path):
+    monkeypatch.setattr("nemo_tabular.evaluate.tables.MAX_ROWS", 400)
+    train.to_csv(tmp_path / "train.csv", index=False)
+    tables = align(tmp_path / "train.csv", test, synthetic)
+    assert tables.train.rows == 400 and set(tables.kept) == {"train"}
+    np.testing.assert_array_equal(tables.train["age"], train["age"].to_numpy()[tables.kept["train"]])
+    assert 600 < tables.kept["train"].mean() < 900, "from all over the file"
+    assert tables.notes[0] == (
+        "train is large: 400 of its rows, drawn at random, stand for all; copies of the others go unseen"
+    )
+    assert align(tmp_path / "train.csv", test, synthetic).train["wage"][7] == pytest.approx(
+        tables.train["wage"][7], nan_ok=True
+    )
+
+
+def test_rows_by_number_are_those_of_the_file(train, tmp_path):
+    from nemo_tabular.readers import open_table
+    from nemo_tabular.schema import infer_schema
+
+    train.to_csv(tmp_path / "train.csv", index=False)
+    schema = infer_schema(open_table(tmp_path / "train.csv"))
+    found = rows_of(tmp_path / "train.csv", np.array([0, 7, 1499]), schema)
+    assert found["age"].to_pylist() == train["age"].iloc[[0, 7, 1499]].tolist()
