@@ -452,16 +452,19 @@ def add_evaluate(verbs: Verbs) -> None:
         "--model", metavar="RUN", help="the run or saved model: adds membership inference by its likelihood"
     )
     verb.add_argument(
-        "-o", "--out", metavar="FOLDER", help="folder for report.html, report.json and plots/*.png"
+        "-o",
+        "--out",
+        metavar="FOLDER|FILE.json",
+        help="folder for report.html, report.json and plots/*.png; or the JSON alone",
     )
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    from .evaluate import evaluate, report_folder
+    from .evaluate import evaluate, report_place
     from .schema import Schema
     from .synthesizer import Synthesizer
 
-    folder = report_folder(arguments.out) if arguments.out else None
+    place = report_place(arguments.out) if arguments.out else None
     report = evaluate(
         arguments.train,
         arguments.test,
@@ -473,9 +476,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
         model=Synthesizer.load(arguments.model) if arguments.model else None,
     )
     print(report)
-    if folder:
-        report.save(folder)
-        print(f"{folder / 'report.html'}: open it in a browser; report.json and plots/ lie beside it")
+    if place and place.suffix.lower() == ".json":
+        report.to_json(place)
+    elif place:
+        report.save(place)
+        print(f"{place / 'report.html'}: open it in a browser; report.json and plots/ lie beside it")
 
 
 # ---- submit ----
@@ -518,7 +523,7 @@ def add_submit(verbs: Verbs) -> None:
     chain.add_argument("--chain", metavar="TABLE", help="the table to prepare as data.store")
     chain.add_argument("--rows", type=int, metavar="N", help="synthetic rows to make: run.dir/synthetic.csv")
     chain.add_argument("--schema", metavar="FILE", help="YAML that `schema` wrote (default: inferred)")
-    chain.add_argument("--test", metavar="FILE", help="real rows to evaluate with: run.dir/report.json")
+    chain.add_argument("--test", metavar="FILE", help="real rows to evaluate with: run.dir/report/")
     chain.add_argument("--target", metavar="COLUMN", help="column to predict, for the evaluation")
 
 

@@ -38,11 +38,13 @@ def test_the_pipeline_leaves_a_table_like_the_first(pipeline, tmp_path, capsys):
     assert {p.name for p in report.iterdir()} == {"report.html", "report.json", "plots"}
 
 
-def test_the_report_is_a_folder(pipeline, tmp_path, capsys):
+def test_the_report_is_a_folder_or_json_alone(pipeline, tmp_path, capsys):
     table = str(pipeline.table)
-    verb = ["evaluate", "--train", table, "--test", table, "--synthetic", table, "-o"]
-    assert main([*verb, str(tmp_path / "report.json")]) == 2
-    assert "report.json: the report is a folder of several files; give a folder" in capsys.readouterr().err
+    verb = ["evaluate", "--train", table, "--test", table, "--synthetic", table, "--scores", "shapes", "-o"]
+    assert main([*verb, str(tmp_path / "report.html")]) == 2
+    assert "report.html: a report is a folder of several files, e.g. -o report" in capsys.readouterr().err
+    assert main([*verb, str(tmp_path / "report.json")]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_evaluate_says_what_is_wrong_with_its_tables(pipeline, tmp_path, capsys):

@@ -3,6 +3,6 @@ Leave: a Report of how faithful, how useful and how private the synthetic one is
 """
 
 from nemo_tabular.evaluate.assess import evaluate
-from nemo_tabular.evaluate.report import Report, report_folder
+from nemo_tabular.evaluate.report import Report, report_place
 
-__all__ = ["Report", "evaluate", "report_folder"]
+__all__ = ["Report", "evaluate", "report_place"]

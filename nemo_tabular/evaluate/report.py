@@ -85,18 +85,21 @@ class Report:
         write_page(self, path, title=title)
 
     def save(self, folder: str | Path, *, title: str = "") -> None:
-        """report.html, report.json and plots/*.png in one folder, made if need be (needs matplotlib)."""
+        """report.html, plots/*.png and report.json in one folder, made if need be (needs matplotlib).
+
+        report.json comes last: where it stands, the rest is there.
+        """
         from nemo_tabular.evaluate.page import write_page
         from nemo_tabular.evaluate.pictures import draw_pictures
 
-        self.to_json(Path(folder) / "report.json")
         pictures = draw_pictures(self)
-        write_page(self, Path(folder) / "report.html", title=title, pictures=pictures)
         plots = Path(folder) / "plots"
-        plots.mkdir(exist_ok=True)
+        plots.mkdir(parents=True, exist_ok=True)
+        write_page(self, Path(folder) / "report.html", title=title, pictures=pictures)
         for picture in pictures:
             (plots / picture.file_name).write_bytes(picture.png)
         self.to_png(plots / "overview.png", title=title)
+        self.to_json(Path(folder) / "report.json")
 
     def to_png(self, path: str | Path, **options: Any) -> None:
         """Draw the marginals side by side and the association matrices (needs matplotlib)."""
@@ -120,13 +123,20 @@ class Report:
         return "\n".join(lines)
 
 
-def report_folder(path: str | Path) -> Path:
-    """The folder, made before the work begins. Raises ConfigError for a file, or a file's name."""
-    folder = Path(path)
-    if folder.suffix.lower() in (".json", ".html", ".png") or folder.is_file():
-        raise ConfigError(f"{path}: the report is a folder of several files; give a folder, e.g. -o report")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def report_place(path: str | Path) -> Path:
+    """Where a report goes, seen to before the work begins: a folder, made here, or a .json for its figures
+    alone. Raises ConfigError for what can be neither.
+    """
+    place = Path(path)
+    if place.suffix.lower() == ".json" and not place.is_dir():
+        return place
+    if place.suffix.lower() in (".html", ".png") or place.is_file():
+        raise ConfigError(
+            f"{path}: a report is a folder of several files, e.g. -o report, or its figures alone, "
+            "e.g. -o report.json"
+        )
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _line(name: str, m: Measured, width: int) -> str:

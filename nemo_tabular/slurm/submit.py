@@ -133,8 +133,8 @@ def _generate(chain: Chain, run: Path) -> Job:
 
 
 def _evaluate(chain: Chain, run: Path) -> Job:
-    report = run / "report.json"
+    report = run / "report"
     schema = () if chain.schema is None else ("--schema", chain.schema)
     target = () if chain.target is None else ("--target", chain.target)
     tables = ("--train", chain.table, "--test", str(chain.test), "--synthetic", str(run / "synthetic.csv"))
-    return Job(("evaluate", *tables, *schema, *target, "-o", str(report)), report)
+    return Job(("evaluate", *tables, *schema, *target, "-o", str(report)), report / "report.json")

@@ -41,7 +41,7 @@ def test_the_chain_is_four_scripts(recipe, tmp_path, capsys):
         ["train", "tiny.yaml", "run.dir=run"],
         ["generate", f"{tmp_path}/run", "--rows", "99", "-o", f"{tmp_path}/run/synthetic.csv"],
         ["evaluate", "--train", "real.csv", "--test", "test.csv", "--synthetic",
-         f"{tmp_path}/run/synthetic.csv", "--target", "y", "-o", f"{tmp_path}/run/report.json"],
+         f"{tmp_path}/run/synthetic.csv", "--target", "y", "-o", f"{tmp_path}/run/report"],
     ]  # fmt: skip
     assert ["--ntasks-per-node=4" in text for text in scripts] == [False, True, False, False]
 

@@ -143,7 +143,7 @@ def test_from_a_table_to_a_scored_synthetic_one(cluster, tmp_path):
     logs = {log.name: log.read_text() for log in (tmp_path / "run/slurm").glob("*.log")}
     assert last["JobState"] == "COMPLETED", logs
     assert len(pd.read_csv(tmp_path / "run/synthetic.csv")) == 50
-    assert (tmp_path / "run/report.json").read_text().startswith("{")
+    assert (tmp_path / "run/report/report.json").read_text().startswith("{")
 
 
 def test_a_failing_stage_says_why_and_stops_those_after_it(cluster, tmp_path):
