@@ -141,7 +141,8 @@ class MiniSlurm:
             job = self.job(number)
             if job["JobState"] == "PENDING" and job["Restarts"] != "0" and job["Restarts"] != sent_on:
                 sent_on = job["Restarts"]
-                self.run("scontrol", "update", f"jobid={number}", "StartTime=now+2")
+                # it may have started by now, and cannot be updated then
+                self.run("scontrol", "update", f"jobid={number}", "StartTime=now+2", check=False)
             return job["JobState"] in ENDED
 
         until(ended, seconds, lambda: f"job {number} does not end: {self.job(number)}")
