@@ -125,8 +125,16 @@ class MiniSlurm:
         return done.stdout
 
     def job(self, number: int) -> dict[str, str]:
-        """What `scontrol show job` says, by field."""
-        return dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "-o", "show", "job", str(number))))
+        """What `scontrol show job` says, by field; asked again where a busy slurmctld hangs up."""
+        told = ""
+
+        def answered() -> bool:
+            nonlocal told
+            told = self.run("scontrol", "-o", "show", "job", str(number), check=False)
+            return "JobState=" in told
+
+        until(answered, 20, f"slurmctld says nothing of job {number}")
+        return dict(re.findall(r"(\w+)=(\S*)", told))
 
     def wait(self, number: int, *, seconds: float = 90) -> dict[str, str]:
         """Wait for a job to end; one back in the queue is not left to wait there for SLURM's two minutes.
@@ -141,7 +149,8 @@ class MiniSlurm:
             job = self.job(number)
             if job["JobState"] == "PENDING" and job["Restarts"] != "0" and job["Restarts"] != sent_on:
                 sent_on = job["Restarts"]
-                self.run("scontrol", "update", f"jobid={number}", "StartTime=now+2")
+                # it may have started by now, and cannot be updated then
+                self.run("scontrol", "update", f"jobid={number}", "StartTime=now+2", check=False)
             return job["JobState"] in ENDED
 
         until(ended, seconds, lambda: f"job {number} does not end: {self.job(number)}")
