@@ -19,6 +19,7 @@ PACKAGE = ROOT / "nemo_tabular"
 # The pipeline, top to bottom. Names on one line may know each other.
 ORDER = [
     ["errors"],
+    ["unpickling"],
     ["config"],
     ["schema", "profile"],
     ["readers"],
@@ -106,7 +107,7 @@ def test_outside_packages_stay_where_they_belong(file):
         if top == "torch":
             assert RANK.get(stage(file), -1) >= RANK["batches"], f"{where}: torch begins in batches"
         if top in PICKLES:
-            assert stage(file) == "nemo_import", f"{where}: no pickle is written, none is trusted"
+            assert stage(file) == "unpickling", f"{where}: no pickle is written, none is trusted"
 
 
 def test_files_do_not_import_each_other_in_circles():

@@ -1,6 +1,5 @@
 """NeMo's pickles and configs come over: the same ids, the same texts, nothing run on the way."""
 
-import io
 import json
 import pickle
 import subprocess
@@ -15,10 +14,11 @@ from nemo_golden import FOLDER, TRANSFORMS, answers, any_ids, make
 
 from nemo_tabular.errors import CodecError, ConfigError, SchemaError, StoreError
 from nemo_tabular.nemo_import import NeMoTokenizer, load_nemo_tokenizer, schema_from_nemo
-from nemo_tabular.nemo_import.unpickle import ADMITTED, RestrictedUnpickler
+from nemo_tabular.nemo_import.unpickle import ADMITTED
 from nemo_tabular.profile import profile
 from nemo_tabular.readers import open_table
 from nemo_tabular.tokenizer import TableTokenizer
+from nemo_tabular.unpickling import unpickled
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_no_admitted_name_is_a_function_of_another_package():
 def test_arrays_of_objects_are_refused():
     data = pickle.dumps(np.array([{}, []], dtype=object))
     with pytest.raises(StoreError, match="numbers and texts are admitted"):
-        RestrictedUnpickler(io.BytesIO(data)).load()
+        unpickled(data, ADMITTED)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..unpickling import Unadmitted, unpickled
 
 from . import launch as _launch  # prepares the import of megatron on a CPU  # noqa: F401  isort: skip
 from megatron.core import dist_checkpointing
@@ -28,18 +29,28 @@ from megatron.core.dist_checkpointing.dict_utils import extract_matching_values
 from megatron.core.dist_checkpointing.mapping import ShardedObject, ShardedTensor
 from megatron.core.dist_checkpointing.state_dict_utils import save_preprocess
 from megatron.core.dist_checkpointing.strategies import filesystem_async
+from megatron.core.dist_checkpointing.strategies import torch as torch_strategies
 from megatron.core.dist_checkpointing.strategies.common import COMMON_STATE_FNAME
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
+from torch.distributed.checkpoint import FileSystemReader, metadata, planner
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import (
     SerializationFormat,
+    _StorageInfo,
     _StorageWriterTransforms,
     _write_item,
 )
 
 from .optimizer_state import complete_adam_state
 from .step import TrainStep
+
+_INDEX = (
+    *(metadata.Metadata, metadata.MetadataIndex, metadata.StorageMeta, metadata.BytesStorageMetadata),
+    *(metadata.TensorStorageMetadata, metadata.ChunkStorageMetadata, metadata.TensorProperties),
+    metadata._MEM_FORMAT_ENCODING,
+)
+_PLANS = (planner.SavePlan, planner.WriteItem, planner.WriteItemType, planner.TensorWriteData)
 
 Stamp = tuple[str, int]
 """sha256 and size of a file, as it was meant to be written."""
@@ -50,6 +61,30 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distri
 # Megatron would start a manager process to hear from its writer processes. One thread of this process writes
 # here: a second of CPU less a run, and a full disk is an exception instead of a dead child.
 filesystem_async._results_queue = object()  # type: ignore[assignment]
+
+_DTYPES = ("float32", "float64", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+ADMITTED = {
+    **{f"{kind.__module__}.{kind.__qualname__}": kind for kind in (_StorageInfo, *_INDEX, *_PLANS)},
+    **{f"torch.{name}": getattr(torch, name) for name in (*_DTYPES, "Size")},
+    "torch.serialization._get_layout": torch.serialization._get_layout,
+}
+"""Every name that the index of a checkpoint, which torch keeps as a pickle, may contain."""
+
+
+class _Reader(FileSystemReader):
+    """torch's reader of checkpoints, with nothing but the index's own classes in the index."""
+
+    def read_metadata(self, *_args: Any, **_kwargs: Any) -> Any:
+        path = Path(self.path) / ".metadata"
+        try:
+            found = unpickled(path.read_bytes(), ADMITTED)
+        except Unadmitted as error:
+            raise CheckpointError(f"{path}: {error}: not written by this program") from None
+        found.storage_meta.load_id = self.load_id
+        return found
+
+
+torch_strategies._get_filesystem_reader = lambda folder, cache_metadata=False: _Reader(folder)
 
 
 class _HashingFile:

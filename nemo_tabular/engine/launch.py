@@ -22,20 +22,25 @@ from megatron.core import parallel_state  # noqa: E402
 from megatron.core.process_groups_config import ProcessGroupCollection  # noqa: E402
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: E402
 
+_built: list[ParallelLayout] = []
+"""The layout of Megatron's global groups, where they are built."""
+
 
 def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
     """Join the other ranks and build the groups of `layout`. Calling it again with another layout rebuilds
-    them.
+    them; with the same one they stay, because torch never gives back a group's sockets (70 a time).
     """
     join()
-    if parallel_state.model_parallel_is_initialized():
+    if parallel_state.model_parallel_is_initialized() and _built != [layout]:
         parallel_state.destroy_model_parallel()
-    parallel_state.initialize_model_parallel(
-        layout.tensor_model_parallel_size,
-        layout.pipeline_model_parallel_size,
-        layout.virtual_pipeline_model_parallel_size,
-        context_parallel_size=layout.context_parallel_size,
-        create_gloo_process_groups=False,  # nothing of ours is exchanged beside the ranks' own backend
-    )
+    if not parallel_state.model_parallel_is_initialized():
+        parallel_state.initialize_model_parallel(
+            layout.tensor_model_parallel_size,
+            layout.pipeline_model_parallel_size,
+            layout.virtual_pipeline_model_parallel_size,
+            context_parallel_size=layout.context_parallel_size,
+            create_gloo_process_groups=False,  # nothing of ours is exchanged beside the ranks' own backend
+        )
+        _built[:] = [layout]
     model_parallel_cuda_manual_seed(seed)
     return ProcessGroupCollection.use_mpu_process_groups()

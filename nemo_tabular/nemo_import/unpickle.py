@@ -5,15 +5,13 @@ file: no code of the pickle's choice runs, not even numpy's or scikit-learn's.
 
 from __future__ import annotations
 
-import io
-import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nemo_tabular.errors import StoreError
+from nemo_tabular.unpickling import Unadmitted, unpickled
 
 NUMBER_KINDS = "biufU"  # kinds of numpy values a tokenizer's state consists of; never objects
 
@@ -121,20 +119,6 @@ ADMITTED: dict[str, Any] = {
 """Every name that a pickle may contain, and what it becomes here."""
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Reads pickles whose names are all in ADMITTED."""
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """What `module.name` stands for here. Raises StoreError naming it where it is not admitted."""
-        full = f"{module}.{name}"
-        if full not in ADMITTED:
-            raise StoreError(
-                f"the pickle names {full}, which is not admitted; admitted are the classes of NeMo's column "
-                "coder and tabular tokenizer, scikit-learn's scalers, and numpy's numbers"
-            )
-        return ADMITTED[full]
-
-
 def unpickle(path: str | Path) -> Record:
     """The ColumnCodes or TabularTokenizer of a file. Raises StoreError naming the file and what is wrong."""
     try:
@@ -142,7 +126,12 @@ def unpickle(path: str | Path) -> Record:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        result = RestrictedUnpickler(io.BytesIO(data)).load()
+        result = unpickled(data, ADMITTED)
+    except Unadmitted as error:
+        raise StoreError(
+            f"{path}: {error}; admitted are the classes of NeMo's column coder and tabular tokenizer, "
+            "scikit-learn's scalers, and numpy's numbers"
+        ) from None
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from None
     except Exception as error:  # a broken pickle can fail in any way at all

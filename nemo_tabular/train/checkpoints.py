@@ -123,7 +123,7 @@ class Checkpoints:
             if self.control.rank == 0:
                 log.warning("step %d: some weight is not finite; the last checkpoint is kept instead", number)
             return
-        state, self._writing_best = replace(state, validations=list(state.validations)), best
+        now, self._writing_best = replace(state, validations=list(state.validations)), best
         target = self.folder / f"step-{number:08d}"
         temporary = self.folder / f".{target.name}.tmp"
         try:
@@ -131,7 +131,7 @@ class Checkpoints:
             copy = self.asynchronous and not last
             shards = distributed.Shards(trained, temporary / SHARDS, copy=copy, validate=not self._validated)
             self._validated = True
-            write = functools.partial(self._write, shards, state, temporary, target)
+            write = functools.partial(self._write, shards, now, temporary, target)
             if copy:
                 self._thread = threading.Thread(target=self._guard, args=(write,), name=f"save {target.name}")
                 self._thread.start()
@@ -161,9 +161,7 @@ class Checkpoints:
             raise CheckpointError(error)
         if self.control.rank == 0:
             log.warning("%s; training goes on (trainer.on_save_error)", error)
-        if (
-            self._writing_best
-        ):  # what is not on disk cannot be gone back to: the next validation sets the best
+        if self._writing_best:  # it cannot be gone back to: the next validation sets the best
             state.best_step, state.best_nll = 0, float("inf")
 
     def _write(self, shards: distributed.Shards, state: TrainState, temporary: Path, target: Path) -> None:

@@ -126,8 +126,11 @@ class JobServer:
     def code(self, process: int, timeout: float) -> int:
         watch = time.monotonic() + timeout
         while process not in self.ended:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(watch - time.monotonic(), 0))
-            assert ready, f"job {process} has not ended in {timeout} s"
+            poll = select.poll()
+            poll.register(self.process.stdout, select.POLLIN)
+            assert poll.poll(1000 * max(watch - time.monotonic(), 0)), (
+                f"job {process} has not ended in {timeout} s"
+            )
             self._read("ended")
         return self.ended[process]
 

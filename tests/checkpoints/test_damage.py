@@ -1,6 +1,9 @@
 """A checkpoint with one wrong bit, a short file or a missing one is named, and the one before it is used."""
 
+import hashlib
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -87,3 +90,25 @@ def test_a_damaged_best_is_told_and_another_found(jobs, finished, copy_of):
     shutil.rmtree(run / "checkpoints" / "step-00000015")
     said = jobs.run(run)
     assert (run / "model").exists(), said
+
+
+class Trap:
+    """What a pickle can do to whoever trusts it."""
+
+    def __reduce__(self):
+        return os.system, ("touch sprung",)
+
+
+def test_an_index_that_names_other_code_is_refused(jobs, finished, copy_of, tmp_path):
+    """Someone who can write the files can also write their sha256."""
+    run = copy_of(finished())
+    folder = run / "checkpoints" / "step-00000015"
+    index = pickle.dumps(Trap())
+    (folder / "megatron" / ".metadata").write_bytes(index)
+    manifest = json.loads((folder / "manifest.json").read_text())["files"]
+    manifest["megatron/.metadata"] = [hashlib.sha256(index).hexdigest(), len(index)]
+    own = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({"sha256": own, "files": manifest}))
+    job = jobs.start(run)
+    assert job.wait() == 2
+    assert "system, which is not admitted: not written by this program" in job.log.read_text()

@@ -106,6 +106,17 @@ def test_training_goes_on_with_a_full_disk_if_told_to(jobs, tmp_path, asynchrono
     assert not list((run / "checkpoints").glob(".step-*"))
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_best_that_found_no_room_is_not_looked_for(jobs, tmp_path, asynchronous):
+    """The seventh and last checkpoint of the run, which would be the best."""
+    run = tmp_path / "run"
+    settings = ["trainer.on_save_error=continue", f"trainer.async_save={asynchronous}"]
+    said = jobs.run(run, *settings, hooks={"full_disk": {"saves": [6]}})
+    assert said.count("step-00000015: cannot be written: rank 0: No space left on device") == 1
+    assert checkpoints(run)[-1] == "step-00000012"
+    assert (run / "model").exists()
+
+
 @pytest.mark.skipif(
     not shutil.which("mount") or os.geteuid() != 0, reason="mounting a small tmpfs needs root"
 )
