@@ -26,6 +26,8 @@ ORDER = [
     ["tokenizer", "testing"],
     ["nemo_import"],
     ["store"],
+    ["uniforms"],
+    ["orders"],
     ["batches"],
     ["engine"],
     ["features"],

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..batches import DocumentBatch
+from ..batches import Batch, DocumentBatch
 from ..config import ModelConfig
 from ..engine import block as engine_block
 from ..engine.launch import ProcessGroupCollection
@@ -63,21 +63,21 @@ class TabularGPT(torch.nn.Module):
         self.shift_S1: Tensor
         self.register_buffer("shift_S1", torch.tensor(self.offsets[:-1]).unsqueeze(1), persistent=False)
 
-    def forward(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor, int]:
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
         """Negative log-likelihood of the batch in nats: the sum, the sum by slot (S,), and its documents."""
         targets, scored, hidden = self._predictions(batch)
         total, by_slot = SlotLoss.apply(self.embedding, self.bias, self.offsets, targets, scored, *hidden)
-        return total, by_slot, len(batch.lengths) if isinstance(batch, DocumentBatch) else batch.shape[1]
+        return total, by_slot, len(batch.lengths) if isinstance(batch, DocumentBatch) else targets[0].shape[0]
 
     @torch.no_grad()
-    def nll(self, batch: Tensor | DocumentBatch) -> list[Tensor]:
+    def nll(self, batch: Batch) -> list[Tensor]:
         """Negative log-likelihood in nats of each single prediction: S tensors, (B,) for rows."""
         targets, scored, hidden = self._predictions(batch)
         losses = slot_nll(self.embedding, self.bias, self.offsets, targets, *hidden)
         return losses if scored is None else [a * b for a, b in zip(losses, scored, strict=True)]
 
     @torch.no_grad()
-    def expected_counts(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor]:
+    def expected_counts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """How often each code is predicted and how often it occurs in the batch: two float64 (V,)."""
         targets, scored, hidden = self._predictions(batch)
         predicted, found = [], []
@@ -90,10 +90,11 @@ class TabularGPT(torch.nn.Module):
         return torch.cat(predicted), torch.cat(found)
 
     def _predictions(
-        self, batch: Tensor | DocumentBatch
+        self, batch: Batch
     ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None, Sequence[Tensor]]:
         if isinstance(batch, DocumentBatch):
             return self._window_predictions(batch)
+        assert isinstance(batch, Tensor)
         hidden_SBH = self._row_hidden(batch)
         return batch.unbind(0), None, hidden_SBH.unbind(0)
 

@@ -9,26 +9,25 @@ single columns .0060 to .0015).
 import numpy as np
 import torch
 
-from ..batches import DocumentBatches, RowBatches
+from ..batches import Batches, RowBatches
 from ..models.gpt import TabularGPT
-from .validate import codes_of, to_device
+from .validate import to_device
 
 MAX_DOCUMENTS = 32_768
 BATCH = 2048
 PRIOR = 0.5  # count added to both sides, so that a code that never occurs keeps a finite bias
 
 
-def calibrate(model: TabularGPT, batches: RowBatches | DocumentBatches, device: torch.device) -> torch.Tensor:
+def calibrate(model: TabularGPT, batches: Batches, device: torch.device) -> torch.Tensor:
     """The bias (V,) with which predicted and real counts of every code agree over (at most 32,768 of) the
     rows.
     """
     size = BATCH if isinstance(batches, RowBatches) else max(1, BATCH // 32)
-    read = codes_of(batches)
     items = batches.take(0, min(batches.num_items, MAX_DOCUMENTS))
     predicted = torch.zeros(len(model.bias), dtype=torch.float64, device=device)
     found = torch.zeros_like(predicted)
     for some in np.array_split(items, -(-len(items) // size)):
-        counts = model.expected_counts(to_device(read(some), device))
+        counts = model.expected_counts(to_device(batches.batch(some), device))
         predicted += counts[0]
         found += counts[1]
     shift = torch.log((found + PRIOR) / (predicted + PRIOR))

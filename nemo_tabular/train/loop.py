@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..batches import DocumentBatches, RowBatches
+from ..batches import Batches, micro_batches
 from ..config import Config
 from ..engine.step import TrainStep
 from ..errors import ConfigError
@@ -25,7 +25,7 @@ from ..models.saved import model_tensors
 from .checkpoints import Checkpoints, Snapshot, TrainState
 from .logs import RunLog
 from .schedule import learning_rate, parse_time
-from .validate import Validation, codes_of, to_device
+from .validate import Validation, to_device
 
 MAX_BAD_STEPS = 5
 
@@ -58,7 +58,7 @@ class Loop:
     config: Config
     model: TabularGPT
     step: TrainStep
-    batches: RowBatches | DocumentBatches
+    batches: Batches
     validation: Validation | None
     state: TrainState
     log: RunLog
@@ -100,11 +100,9 @@ class Loop:
 
     def _one_step(self) -> tuple[float, float]:
         state = self.state
-        codes = to_device(
-            codes_of(self.batches)(self.batches.at(state.step, self.rank, self.ranks)), self.device
-        )
+        batch = to_device(self.batches.batch_at(state.step, self.rank, self.ranks), self.device)
         size = self.config.data.micro_batch_size
-        pieces = [codes] if size is None or not isinstance(codes, Tensor) else list(codes.split(size, dim=1))
+        pieces = [batch] if size is None else micro_batches(batch, size)
         lr = learning_rate(self.config.optim, state.step, state.steps)
         loss, norm = self.step(pieces, lr)
         state.step += 1

@@ -8,13 +8,11 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import DocumentBatches, RowBatches
 from ..config import Config, load_config
 from ..engine.launch import device as rank_device
 from ..engine.launch import start, world_size
@@ -22,20 +20,17 @@ from ..engine.layout import ParallelLayout
 from ..engine.step import TrainStep
 from ..errors import ConfigError
 from ..models.gpt import TabularGPT
-from ..models.order import RowPlan, column_order
 from ..models.saved import SavedModel
 from ..store import TokenStore
 from .calibrate import calibrate
 from .checkpoints import Checkpoints, Snapshot, TrainState
+from .family import find_family
 from .logs import RunLog
 from .loop import Loop
 from .schedule import num_steps, resolve
 from .validate import Validation
 
 log = logging.getLogger("nemo_tabular")
-
-ORDER_SAMPLE = 65_536  # rows that decide the order of the columns
-ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 
 
 @dataclass(frozen=True)
@@ -58,8 +53,9 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
-    histories = store.manifest.mode != "rows"
-    config = resolve(config, store.manifest.splits["train"].documents, histories)
+    family = find_family(config.model.kind, store.manifest.mode)
+    documents, histories = store.manifest.splits["train"].documents, store.manifest.mode != "rows"
+    config = resolve(config, documents, histories, max_epochs=family.max_epochs, order=family.order)
     folder = None if config.run.dir is None else Path(config.run.dir)
     if folder is not None:
         done = _claim(folder, config, store)
@@ -128,89 +124,21 @@ class _Run:
             )
         self.groups = start(self.layout, config.run.seed)
         self.rank, self.device = self.groups.dp.rank(), rank_device()
-        self.histories = store.manifest.mode != "rows"
-        assert config.data.global_batch_size is not None
-        self.batch_size = config.data.global_batch_size
-        if self.histories and not 0 < config.data.context_rows < config.data.max_rows:
-            raise ConfigError(
-                f"data.context_rows is {config.data.context_rows}, data.max_rows {config.data.max_rows}: a "
-                "window that continues a history reads at least 1 row again, and fewer than it holds"
-            )
-        if self.histories and config.trainer.final_fit:
-            raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
-        self.plan = self._plan()
+        self.family = find_family(model.kind, store.manifest.mode)(config, store)
         self.log = RunLog(config.run, folder, quiet=self.rank != 0)
         main = folder is not None and self.rank == 0
         self.checkpoints = Checkpoints(folder / "checkpoints") if main and folder is not None else None
 
-    def _plan(self) -> RowPlan:
-        store, model = self.store, self.config.model
-        if self.histories:
-            documents = store.documents("train")
-            count = min(len(documents), ORDER_DOCUMENTS)
-            most = np.minimum(documents.rows[:count], ORDER_SAMPLE // count).tolist()
-            sample = np.concatenate([documents.document(d, rows=rows) for d, rows in enumerate(most)])
-        else:
-            sample = np.asarray(store.rows("train")[:ORDER_SAMPLE])
-        codes = store.tokenizer.codes(sample)
-        order = column_order(codes, store.tokenizer, model.order, model.condition_on)
-        return RowPlan.of(store.tokenizer, order)
-
-    def _log_marginals(self) -> Tensor:
-        """Where the head's bias starts: log shares of each slot's codes, none zero; EOD of histories last in
-        slot 0.
-        """
-        parts = []
-        for s, slot in enumerate(self.plan.slots):
-            counts = self.store.marginal_counts[slot].astype(np.float64)
-            if self.histories and s == 0:
-                counts = np.append(counts, len(self.store.documents("train")))
-            parts.append(np.log((counts + 0.5) / (counts + 0.5).sum()))
-        return torch.from_numpy(np.concatenate(parts)).float()
-
     def _model(self) -> TabularGPT:
         torch.manual_seed(self.config.run.seed)
-        rows = self.config.data.max_rows if self.histories else 1
-        return TabularGPT(
-            self.config.model,
-            self.config.trainer.precision,
-            self.plan.sizes,
-            self.groups,
-            log_marginals=self._log_marginals(),
-            histories=self.histories,
-            max_rows=rows,
-        ).to(self.device)
-
-    def _batches(self, split: str) -> RowBatches | DocumentBatches:
-        data, tokenizer = self.config.data, self.store.tokenizer
-        if self.histories:
-            return DocumentBatches(
-                self.store.documents(split),
-                tokenizer,
-                self.config.run.seed,
-                self.batch_size,
-                max_rows=data.max_rows,
-                stride=data.max_rows - data.context_rows,
-                slot_order=self.plan.slots,
-            )
-        rows: Any = (
-            self.store.rows(split)
-            if split != "all"
-            else np.concatenate(
-                [
-                    np.asarray(self.store.rows(name))
-                    for name in ("train", "validation")
-                    if name in self.store.splits
-                ]
-            )
-        )
-        return RowBatches(rows, tokenizer, self.config.run.seed, self.batch_size, self.plan.slots)
+        return self.family.network(self.groups).to(self.device)
 
     def _validation(self) -> Validation | None:
         if "validation" not in self.store.splits:
             return None
         limit = self.config.trainer.limit_val_rows
-        return Validation(self._batches("validation"), self.store.tokenizer, self.plan, limit, self.device)
+        batches, plan = self.family.batches("validation"), self.family.plan
+        return Validation(batches, self.store.tokenizer, plan, limit, self.device)
 
     def run(self) -> TrainResult:
         resumed = self.checkpoints.latest() if self.checkpoints is not None else None
@@ -237,8 +165,8 @@ class _Run:
         if resumed is not None:
             model.load_state_dict(resumed.weights, strict=False)
             step.load_optimizer_state(resumed.optimizer)
-        batches = self._batches(split)
-        state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.batch_size)
+        batches = self.family.batches(split)
+        state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.family.batch_size)
         return Loop(
             config=self.config,
             model=model,
@@ -262,7 +190,7 @@ class _Run:
         if loop.validation and self.config.trainer.final_fit:
             return weights
         loop.model.load_state_dict(weights, strict=False)
-        batches = loop.batches if self.histories else self._batches("all")
+        batches = self.family.batches(self.family.calibration_split)
         return weights | {"bias": calibrate(loop.model, batches, self.device)}
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
@@ -274,19 +202,13 @@ class _Run:
             "store": self.store.fingerprint(),
             "seed": self.config.run.seed,
         }
-        data, rows = self.config.data, self.store.documents("train").rows if self.histories else np.ones(1)
-        longest = int(rows.max())
-        continued = self.histories and longest >= data.max_rows
         saved = SavedModel(
-            self.config.model,
-            self.plan,
-            self.store.tokenizer,
-            {name: t.cpu() for name, t in weights.items()},
-            self.histories,
-            data.max_rows if self.histories else 1,
-            info,
-            data.context_rows if continued else None,
-            longest,
+            config=self.config.model,
+            plan=self.family.plan,
+            tokenizer=self.store.tokenizer,
+            tensors={name: t.cpu() for name, t in weights.items()},
+            info=info,
+            **self.family.remembered(),
         )
         if self.checkpoints is not None and self.folder is not None:
             saved.save(self.folder / "model")
