@@ -97,7 +97,7 @@ class SetLikelihood:
     def probabilities(self, table: Any, target: str, question: Question) -> np.ndarray:
         """Given all other columns that the table has, or those of `given`."""
         slot_S = self.plan.slots == self.tokenizer.column_slots[self._known(target)].start
-        if (self.owner_S == self.owner_S[slot_S]).sum() != 1:
+        if len(self.tokenizer.codecs[target].slots) != 1:
             raise GenerationError(
                 f"predict_proba: column {target!r} takes several tokens a value, so its values are too many "
                 "to list; draw them instead: impute(table, imputations=...)"
@@ -156,10 +156,9 @@ class SetLikelihood:
         return column.missing == "value" and self.tokenizer.codecs[name].nullable
 
     def _orders(self, rows: int, groups_BK: np.ndarray, orders: int) -> list[np.ndarray]:
-        """(S, B) each; rows are numbered as they stand in the table."""
-        if orders == 1:
-            return [SlotOrders(self.owner_S, fixed_share=1.0)(np.arange(rows), groups_BK)]
-        return [SlotOrders(self.owner_S, seed=o)(np.arange(rows), groups_BK) for o in range(orders)]
+        """(S, B) each: all rows in one order, so that the average over orders is a distribution too."""
+        share = float(orders == 1)
+        return [SlotOrders(self.owner_S, share)(np.full(rows, o), groups_BK) for o in range(orders)]
 
     def _batch(self, codes: np.ndarray, order_SB: np.ndarray, scored_BK: np.ndarray) -> SetBatch:
         modelled = torch.from_numpy(np.ascontiguousarray(codes[:, self.plan.slots].T).astype(np.int64))

@@ -1,0 +1,63 @@
+"""The families of models: found by kind and store, each trains, stops and resumes in the same bits."""
+
+import hashlib
+import os
+import signal
+
+import pytest
+
+from nemo_tabular.errors import ConfigError
+from nemo_tabular.models.saved import SavedModel
+from nemo_tabular.train import loop
+from nemo_tabular.train.family import find_family
+from nemo_tabular.train.run import train
+
+
+def digest(model: SavedModel) -> str:
+    joined = b"".join(t.contiguous().numpy().tobytes() for _, t in sorted(model.tensors.items()))
+    return hashlib.sha256(joined).hexdigest()
+
+
+@pytest.mark.parametrize("order", ["random", "mixed"])
+def test_a_stopped_cgm_resumes_with_the_orders_it_would_have_had(store, recipe, tmp_path, monkeypatch, order):
+    cgm = ("model.kind=cgm", f"model.order={order}")
+    whole = train(recipe(*cgm, f"run.dir={tmp_path / 'whole'}"), store)
+    real, stop_at = loop.Loop._one_step, [17]
+
+    def step_and_maybe_stop(self):
+        out = real(self)
+        if self.state.step == stop_at[0]:
+            stop_at[0] = 0
+            os.kill(os.getpid(), signal.SIGTERM)
+        return out
+
+    monkeypatch.setattr(loop.Loop, "_one_step", step_and_maybe_stop)
+    config = recipe(*cgm, f"run.dir={tmp_path / 'parts'}")
+    assert [train(config, store).finished for _ in range(2)] == [False, True]
+    assert digest(SavedModel.load(tmp_path / "parts" / "model")) == digest(whole.model)
+
+
+def test_the_cgm_in_a_fixed_order_is_as_good_as_the_gpt_and_learns_from_random_ones(store, recipe):
+    steps = ("trainer.max_steps=150", "trainer.val_check_interval=50")
+    gpt = train(recipe(*steps), store).best_nll
+    for order in ("fixed", "random"):
+        cgm = train(recipe(*steps, "model.kind=cgm", f"model.order={order}"), store).best_nll
+        assert abs(cgm - gpt) < 0.3
+
+
+def test_each_family_brings_its_own_defaults(store, recipe):
+    quick = "trainer.max_steps=1"
+    assert train(recipe(quick), store).model.config.order == "entropy"
+    assert train(recipe(quick, "model.kind=cgm"), store).model.config.order in ("random", "mixed")
+
+
+def test_orders_of_the_other_family_are_refused(recipe):
+    with pytest.raises(ConfigError, match=r"order 'random' is not for kind 'gpt', whose order is entropy"):
+        recipe("model.order=random")
+    with pytest.raises(ConfigError, match=r"order 'schema' is not for kind 'cgm', whose order is random"):
+        recipe("model.kind=cgm", "model.order=schema")
+
+
+def test_a_family_that_a_store_does_not_fit_is_refused():
+    with pytest.raises(ConfigError, match=r"'cgm' is for tables of single rows.*without group_by"):
+        find_family("cgm", "documents")
