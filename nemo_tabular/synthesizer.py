@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .generate.sets import SetStream
 from .generate.streams import Stream, open_stream
 from .models.likelihood import ONE_ORDER, Question, open_likelihood
 from .models.saved import SavedModel
-from .readers import open_table, write_table
+from .readers import TableReader, open_table, write_table
 from .schema import Schema
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class Synthesizer:
         seed: int,
         first: tuple[int, int],
         sampling: Sampling,
+        order: str | None = None,
     ) -> Iterator[pa.Table]:
         """At least one table; `first`: the numbers of the first row and of the first document."""
         stream = self.stream()
@@ -170,7 +172,9 @@ class Synthesizer:
                 "this model makes single rows: say how many with num_rows (on the command line --rows); "
                 "documents come from a model that was fitted with group_by"
             )
-        return stream.tables(_request(num_rows, given, seed, first[0], sampling))
+        if order == "random" and not isinstance(stream, SetStream):
+            raise GenerationError(ONE_ORDER.format("order='random'"))
+        return stream.tables(_request(num_rows, given, seed, first[0], sampling, order))
 
     def sample(
         self,
@@ -185,18 +189,20 @@ class Synthesizer:
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        order: str | None = None,
     ) -> pd.DataFrame:
         """`num_rows` synthetic rows as a data frame, columns in the table's order; row i depends on (seed, i)
         only.
 
         `given`: values of columns, one for all rows or one a row (a data frame: one row for each of its
-        rows); of any columns for the CGM, of the leading ones for the GPT.
+        rows); of any columns for the CGM, of the leading ones for the GPT. `order`: for the CGM, "random" (a
+        new order of the columns every few rows) or "fixed"; the default is what its training speaks for.
 
         A model of histories makes `num_documents` of them instead, with new keys; document i depends on
         (seed, i) only, and is cut off after `max_rows` rows (default: the longest document in training).
         """
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling)
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
         return pa.concat_tables(list(pieces)).to_pandas()
 
     def write(
@@ -213,6 +219,7 @@ class Synthesizer:
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        order: str | None = None,
     ) -> int:
         """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their
         number.
@@ -220,13 +227,32 @@ class Synthesizer:
         if given is not None and not hasattr(given, "keys"):
             given = parse_given(given) if given else None
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling)
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
         rows = 0
         with write_table(path, self.schema) as out:
             for piece in pieces:
                 out.write(piece)
                 rows += piece.num_rows
         return rows
+
+    def write_imputed(self, path: str | Path, reader: TableReader, *, seed: int = 0) -> tuple[int, int]:
+        """As `impute`, from what `open_table` opened to a CSV or Parquet file: memory does not grow with the
+        rows. Returns their number and that of the cells filled.
+        """
+        stream, rows, cells = self._set_stream(), 0, 0
+        gaps = replace(self.schema, columns=tuple(replace(c, nullable=True) for c in self.schema.columns))
+        with write_table(path, self.schema) as out:
+            for batch in reader.batches(gaps):
+                out.write(stream.impute(batch, seed, first_row=rows))
+                rows += len(batch)
+                cells += sum(column.null_count for column in batch.columns)
+        return rows, cells
+
+    def _set_stream(self) -> SetStream:
+        stream = self.stream()
+        if not isinstance(stream, SetStream):
+            raise GenerationError(ONE_ORDER.format("impute"))
+        return stream
 
     # ---- scoring ----
 
@@ -239,9 +265,7 @@ class Synthesizer:
         """
         import pandas as pd
 
-        stream = self.stream()
-        if not isinstance(stream, SetStream):
-            raise GenerationError(ONE_ORDER.format("impute"))
+        stream = self._set_stream()
         numbers = range(1 if imputations is None else imputations)
         if not numbers:
             raise GenerationError(f"imputations is {imputations!r}, expected at least 1")
@@ -337,6 +361,7 @@ def _request(
     seed: int,
     first_row: int,
     sampling: Sampling,
+    order: str | None,
 ) -> GenerationRequest:
     values = {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
     if num_rows is None:
@@ -344,7 +369,7 @@ def _request(
         if not lengths:
             raise GenerationError("how many rows? Say so, or give a condition for each")
         num_rows = lengths[0]
-    return GenerationRequest(num_rows, seed, first_row, values, sampling)
+    return GenerationRequest(num_rows, seed, first_row, values, sampling, order)
 
 
 def _yaml(value: Any) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from nemo_tabular import Synthesizer
+from nemo_tabular.cli import main
 from nemo_tabular.errors import CodecError, GenerationError, SchemaError
 from nemo_tabular.readers import open_table
 from nemo_tabular.schema import Schema, infer_schema
@@ -163,6 +164,17 @@ def test_the_same_seed_gives_the_same_rows_however_they_are_asked_for(synthesize
     assert len(synthesizer.sample(0)) == 0
 
 
+def test_the_order_of_columns_can_be_chosen(synthesizer, table):
+    own, other = (synthesizer.sample(400, seed=1, order=order) for order in ("fixed", "random"))
+    assert not own.equals(other)
+    default = "random" if synthesizer.model.config.order == "random" else "fixed"
+    pd.testing.assert_frame_equal(
+        synthesizer.sample(400, seed=1, order=default), synthesizer.sample(400, seed=1)
+    )
+    with pytest.raises(GenerationError, match="order is 'sorted', expected one of random, fixed"):
+        synthesizer.sample(3, order="sorted")
+
+
 # ---- missing cells ----
 
 
@@ -200,6 +212,16 @@ def test_multiple_imputations_differ_in_what_was_missing_only(synthesizer, gaps)
 def test_columns_that_a_table_lacks_are_filled_too(synthesizer, table):
     filled = synthesizer.impute(table[["height"]].dropna())
     assert list(filled.columns) == ["sex", "age", "height"] and not filled.isna().any().any()
+
+
+def test_files_are_imputed_a_piece_at_a_time(synthesizer, table, gaps, tmp_path):
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    synthesizer.save(tmp_path / "model")
+    out = tmp_path / "out.csv"
+    arguments = [str(tmp_path / "model"), str(tmp_path / "gaps.csv"), "--seed", "3", "-o", str(out)]
+    assert main(["impute", *arguments]) == 0
+    want = synthesizer.impute(gaps, seed=3).reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(out), want, check_dtype=False)
 
 
 def absent_schema(table):
@@ -267,6 +289,7 @@ def test_a_gpt_says_which_model_can(table):
         lambda: gpt.impute(table),
         lambda: gpt.predict_proba(table, "sex"),
         lambda: gpt.log_prob(table, columns=["sex"]),
+        lambda: gpt.sample(3, order="random"),
     ):
         with pytest.raises(GenerationError, match=r"any order: fit the CGM, Synthesizer\('cgm'\)"):
             call()

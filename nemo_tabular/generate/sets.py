@@ -34,7 +34,7 @@ class SetStream:
     def __init__(self, model: SavedModel) -> None:
         self.plan, self.tokenizer, self.weights = model.plan, model.tokenizer, model.set_weights()
         self.owner_S = self.plan.column_of_slot(self.tokenizer)
-        self.fixed_share = float(model.config.order == "fixed")
+        self.order = model.config.order
         self.bias_V = self.weights.base.bias.numpy()
 
     def tables(self, request: GenerationRequest) -> Iterator[pa.Table]:
@@ -70,6 +70,12 @@ class SetStream:
                 )
         return codes_GW, fixed_W
 
+    def _fixed_share(self, request: GenerationRequest) -> float:
+        """A model that has seen half of its rows in one order knows that order best, but nothing of it where
+        other columns are given first."""
+        own = self.order == "fixed" or (self.order == "mixed" and not request.given)
+        return float(own if request.order is None else request.order == "fixed")
+
     def _rows(
         self, request: GenerationRequest, first: int, rows: int, given_GW: np.ndarray, fixed_W: np.ndarray
     ) -> np.ndarray:
@@ -79,7 +85,7 @@ class SetStream:
         chunks = np.arange(first // CHUNK, (first + rows - 1) // CHUNK + 1)
         group_K = np.full(self.owner_S[-1] + 1, THEN)
         group_K[self.owner_S[fixed_S]] = FIRST
-        orders = SlotOrders(self.owner_S, self.fixed_share, request.seed)
+        orders = SlotOrders(self.owner_S, self._fixed_share(request), request.seed)
         order_SC = orders(chunks, np.tile(group_K, (len(chunks), 1)))
         for chunk, order_S in zip(chunks.tolist(), order_SC.T, strict=True):
             low, high = max(first, chunk * CHUNK), min(first + rows, (chunk + 1) * CHUNK)
@@ -118,22 +124,23 @@ class SetStream:
         )
         return filled[:, order_S]
 
-    def impute(self, table: Any, seed: int = 0, imputation: int = 0) -> pa.Table:
+    def impute(self, table: Any, seed: int = 0, imputation: int = 0, first_row: int = 0) -> pa.Table:
         """The table with each missing cell drawn given the cells of its row that are there.
 
-        Row i depends on (seed, imputation, i) and its own cells only. Columns of the schema that the table
-        lacks are missing in every row. Raises SchemaError and CodecError for what the model cannot read.
+        Row first_row + i depends on (seed, imputation, its number) and its own cells only. Columns of the
+        schema that the table lacks are missing in every row. Raises SchemaError and CodecError for what the
+        model cannot read.
         """
         names = self.tokenizer.columns
         codes_NW, missing_NK = self.tokenizer.encode_cells(table, names, lacking=True)
-        numbers_N = np.arange(len(codes_NW), dtype=np.uint64) + np.uint64(imputation * IMPUTATION)
+        numbers_N = np.arange(len(codes_NW), dtype=np.uint64) + np.uint64(imputation * IMPUTATION + first_row)
         rows = np.flatnonzero(missing_NK.any(1))
         if not len(rows):
             return as_arrow(table)
         codes_NW, missing_NK, numbers_N = codes_NW[rows], missing_NK[rows], numbers_N[rows]
         order = [names.index(name) for name in self.plan.columns]
         missing_plan = missing_NK[:, order]
-        order_SN = SlotOrders(self.owner_S, self.fixed_share, seed)(
+        order_SN = SlotOrders(self.owner_S, float(self.order == "fixed"), seed)(
             numbers_N, np.where(missing_plan, THEN, FIRST)
         )
         known_N = (~missing_plan[:, self.owner_S]).sum(1)
