@@ -329,6 +329,11 @@ def add_impute(verbs: Verbs) -> None:
     verb.add_argument("run", metavar="RUN", help="folder of a run whose model.kind is cgm")
     add_table_options(verb)
     verb.add_argument("--seed", type=int, default=0, help="the same seed gives the same cells (default: 0)")
+    verb.add_argument(
+        "--unseen",
+        metavar="POLICY",
+        help="what a value that training never saw is read as: nearest, other, clip (default: an error)",
+    )
     verb.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV (.gz) or Parquet to write")
 
 
@@ -336,7 +341,7 @@ def impute(arguments: argparse.Namespace) -> None:
     from .synthesizer import Synthesizer
 
     rows, cells = Synthesizer.load(arguments.run).write_imputed(
-        arguments.out, open_source(arguments), seed=arguments.seed
+        arguments.out, open_source(arguments), seed=arguments.seed, unseen=arguments.unseen
     )
     print(f"{arguments.out}: {rows:,} rows, {cells:,} cells filled")
 

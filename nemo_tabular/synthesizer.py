@@ -235,7 +235,9 @@ class Synthesizer:
                 rows += piece.num_rows
         return rows
 
-    def write_imputed(self, path: str | Path, reader: TableReader, *, seed: int = 0) -> tuple[int, int]:
+    def write_imputed(
+        self, path: str | Path, reader: TableReader, *, seed: int = 0, unseen: str | None = None
+    ) -> tuple[int, int]:
         """As `impute`, from what `open_table` opened to a CSV or Parquet file: memory does not grow with the
         rows. Returns their number and that of the cells filled.
         """
@@ -243,7 +245,7 @@ class Synthesizer:
         gaps = replace(self.schema, columns=tuple(replace(c, nullable=True) for c in self.schema.columns))
         with write_table(path, self.schema) as out:
             for batch in reader.batches(gaps):
-                out.write(stream.impute(batch, seed, first_row=rows))
+                out.write(stream.impute(batch, seed, first_row=rows, unseen=unseen))
                 rows += len(batch)
                 cells += sum(column.null_count for column in batch.columns)
         return rows, cells
@@ -256,12 +258,15 @@ class Synthesizer:
 
     # ---- scoring ----
 
-    def impute(self, table: Any, *, seed: int = 0, imputations: int | None = None) -> pd.DataFrame:
+    def impute(
+        self, table: Any, *, seed: int = 0, imputations: int | None = None, unseen: str | None = None
+    ) -> pd.DataFrame:
         """The table with every missing cell drawn given those of its row that are there, by a model that
         reads columns in any order (the CGM). The same seed gives the same cells.
 
         `imputations`: so many tables under each other, which differ in what was drawn, with the index level
         "imputation"; analyse each and pool the results. Columns that the table lacks are filled as well.
+        `unseen`: as of `log_prob`.
         """
         import pandas as pd
 
@@ -270,7 +275,7 @@ class Synthesizer:
         if not numbers:
             raise GenerationError(f"imputations is {imputations!r}, expected at least 1")
         index = table.index if isinstance(table, pd.DataFrame) else None
-        frames = [stream.impute(table, seed, number).to_pandas() for number in numbers]
+        frames = [stream.impute(table, seed, number, unseen=unseen).to_pandas() for number in numbers]
         for frame in frames:
             frame.index = frame.index if index is None else index
         return frames[0] if imputations is None else pd.concat(frames, keys=numbers, names=["imputation"])

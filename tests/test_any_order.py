@@ -279,6 +279,10 @@ def test_impossible_questions_say_what_to_do(synthesizer, table):
         synthesizer.impute(table.assign(weight=1))
     with pytest.raises(GenerationError, match=r"'height' takes several tokens.*impute"):
         synthesizer.predict_proba(table, "height")
+    odd = pd.DataFrame({"age": [200], "height": [170.0]})
+    with pytest.raises(CodecError, match=r"column 'age'.*200"):
+        synthesizer.impute(odd)
+    assert synthesizer.impute(odd, unseen="nearest").sex.isin(["Female", "Male"]).all()
     with pytest.raises(GenerationError, match="imputations is 0"):
         synthesizer.impute(table, imputations=0)
 

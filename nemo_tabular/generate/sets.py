@@ -124,15 +124,22 @@ class SetStream:
         )
         return filled[:, order_S]
 
-    def impute(self, table: Any, seed: int = 0, imputation: int = 0, first_row: int = 0) -> pa.Table:
+    def impute(
+        self,
+        table: Any,
+        seed: int = 0,
+        imputation: int = 0,
+        first_row: int = 0,
+        unseen: str | None = None,
+    ) -> pa.Table:
         """The table with each missing cell drawn given the cells of its row that are there.
 
         Row first_row + i depends on (seed, imputation, its number) and its own cells only. Columns of the
-        schema that the table lacks are missing in every row. Raises SchemaError and CodecError for what the
-        model cannot read.
+        schema that the table lacks are missing in every row. `unseen`: what a value that training never saw
+        is read as ("nearest", "other", ...). Raises SchemaError and CodecError for what cannot be read.
         """
         names = self.tokenizer.columns
-        codes_NW, missing_NK = self.tokenizer.encode_cells(table, names, lacking=True)
+        codes_NW, missing_NK = self.tokenizer.encode_cells(table, names, unseen, lacking=True)
         numbers_N = np.arange(len(codes_NW), dtype=np.uint64) + np.uint64(imputation * IMPUTATION + first_row)
         rows = np.flatnonzero(missing_NK.any(1))
         if not len(rows):
