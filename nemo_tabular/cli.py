@@ -235,6 +235,7 @@ def add_train(verbs: Verbs) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     from .config import load_config
+    from .engine.ranks import place
     from .train.run import train
 
     config = load_config(arguments.config, arguments.overrides)
@@ -242,6 +243,8 @@ def train(arguments: argparse.Namespace) -> None:
         raise ConfigError("run.dir is not set: name the folder for the trained model (run.dir=runs/NAME)")
     show_progress()
     result = train(config)
+    if place().rank:
+        return  # rank 0 speaks for all
     if result.finished:
         unit = "history" if result.model is not None and result.model.histories else "row"
         print(f"{config.run.dir}: {result.steps:,} steps, validation {result.best_nll:.4f} nats a {unit}")
@@ -304,6 +307,7 @@ def add_generate(verbs: Verbs) -> None:
 
 
 def generate(arguments: argparse.Namespace) -> None:
+    from .engine.ranks import place
     from .synthesizer import Synthesizer
 
     rows = Synthesizer.load(arguments.run).write(
@@ -318,7 +322,8 @@ def generate(arguments: argparse.Namespace) -> None:
         top_p=arguments.top_p,
         order=arguments.order,
     )
-    print(f"{arguments.out}: {rows:,} rows")
+    if place().rank == 0:
+        print(f"{arguments.out}: {rows:,} rows")
 
 
 # ---- impute ----

@@ -30,7 +30,8 @@ class DataConfig(Section):
     """Documents (rows, in row mode) a step, over all data-parallel ranks; None: 128, for small tables fewer
     (a 64th of them as a power of two, at least 16)."""
     micro_batch_size: int | None = Field(None, ge=1)
-    """Documents at a time on one rank; None: all of the rank's share of the global batch at once."""
+    """Documents at a time on one rank; None: all of the rank's share of the global batch at once, in a
+    pipeline in as many pieces as it has stages."""
     max_rows: int = Field(64, ge=1)
     """Histories only: rows in one window of a document."""
     context_rows: int = Field(16, ge=0)
@@ -71,6 +72,8 @@ class ModelConfig(Section):
     """Ranks that share each layer's matrices."""
     pipeline_model_parallel_size: int = Field(1, ge=1)
     """Ranks that share the stack of layers."""
+    virtual_pipeline_model_parallel_size: int | None = Field(None, ge=2)
+    """Pieces of the stack that each pipeline rank holds, so that it waits less (interleaving); None: one."""
     context_parallel_size: int = Field(1, ge=1)
     """Ranks that share each sequence."""
     sequence_parallel: bool = False
@@ -81,6 +84,10 @@ class ModelConfig(Section):
         if self.order is not None and (self.order in ("random", "mixed", "fixed")) != (self.kind == "cgm"):
             known = "random, mixed or fixed" if self.kind == "cgm" else "entropy, schema or a list of columns"
             raise ValueError(f"order {self.order!r} is not for kind {self.kind!r}, whose order is {known}")
+        if self.kind == "cgm" and self.context_parallel_size > 1:
+            raise ValueError(
+                "context_parallel_size is for long histories; the cgm reads single rows: set it to 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -100,9 +107,30 @@ class ModelConfig(Section):
                 f"num_layers {self.num_layers} is not a multiple of "
                 f"pipeline_model_parallel_size {self.pipeline_model_parallel_size}"
             )
+        if self.virtual_pipeline_model_parallel_size is not None:
+            pieces = self.pipeline_model_parallel_size * self.virtual_pipeline_model_parallel_size
+            if self.pipeline_model_parallel_size == 1:
+                raise ValueError(
+                    "virtual_pipeline_model_parallel_size needs pipeline_model_parallel_size of at least 2"
+                )
+            if self.num_layers % pieces:
+                raise ValueError(
+                    f"num_layers {self.num_layers} is not a multiple of pipeline_model_parallel_size x "
+                    f"virtual_pipeline_model_parallel_size = {pieces}"
+                )
+        if self.feed_forward_size % self.tensor_model_parallel_size:
+            raise ValueError(
+                f"ffn_hidden_size {self.feed_forward_size} is not a multiple of "
+                f"tensor_model_parallel_size {self.tensor_model_parallel_size}"
+            )
         if self.sequence_parallel and self.tensor_model_parallel_size == 1:
             raise ValueError("sequence_parallel needs tensor_model_parallel_size of at least 2")
         return self
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Width of the MLP."""
+        return self.ffn_hidden_size or 4 * self.hidden_size
 
 
 class OptimConfig(Section):
@@ -129,6 +157,18 @@ class OptimConfig(Section):
     """Largest norm of the gradient; 0: no clipping."""
     use_distributed_optimizer: bool = False
     """Shard the optimizer's state over the data-parallel ranks."""
+    overlap_grad_reduce: bool = False
+    """Exchange gradients while the rest of the backward pass runs."""
+    overlap_param_gather: bool = False
+    """Gather the distributed optimizer's new weights while the next forward pass runs."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "OptimConfig":
+        if self.overlap_param_gather and not (self.use_distributed_optimizer and self.overlap_grad_reduce):
+            raise ValueError(
+                "overlap_param_gather needs use_distributed_optimizer and overlap_grad_reduce; set all three"
+            )
+        return self
 
 
 class TrainerConfig(Section):

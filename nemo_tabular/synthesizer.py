@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from .config import Config, load_config
+from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
 from .generate.histories import HistoryStream
 from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
 from .generate.sets import SetStream
+from .generate.shares import agreed, shared_tables
 from .generate.streams import Stream, open_stream
 from .models.likelihood import ONE_ORDER, Question, open_likelihood
 from .models.saved import SavedModel
@@ -101,11 +103,12 @@ class Synthesizer:
                 seed=self.config.run.seed,
             )
             result = train(self.config, store)
-        if result.model is None:
+        if not result.finished:
             raise CheckpointError(
                 f"training was stopped at step {result.steps}; call fit again with the same run.dir to go on"
             )
-        self._use(result.model)
+        if result.model is not None:  # on rank 0
+            self._use(result.model)
         return self
 
     @classmethod
@@ -157,8 +160,11 @@ class Synthesizer:
         first: tuple[int, int],
         sampling: Sampling,
         order: str | None = None,
+        here: Place = ALONE,
     ) -> Iterator[pa.Table]:
-        """At least one table; `first`: the numbers of the first row and of the first document."""
+        """At least one table; `first`: the numbers of the first row and of the first document. With several
+        ranks in `here` they share the work, and rank 0 has the tables.
+        """
         stream = self.stream()
         if isinstance(stream, HistoryStream):
             if num_documents is None or num_rows is not None or given is not None or first[0]:
@@ -166,7 +172,8 @@ class Synthesizer:
                     "this model makes histories, documents of many rows: say how many with num_documents (on "
                     "the command line --documents) and nothing of rows; given values are not for histories"
                 )
-            return stream.tables(HistoryRequest(num_documents, seed, first[1], max_rows, sampling))
+            asked = HistoryRequest(num_documents, seed, first[1], max_rows, sampling)
+            return shared_tables(stream, asked, here)
         if num_documents is not None or max_rows is not None or first[1]:
             raise GenerationError(
                 "this model makes single rows: say how many with num_rows (on the command line --rows); "
@@ -174,7 +181,7 @@ class Synthesizer:
             )
         if order == "random" and not isinstance(stream, SetStream):
             raise GenerationError(ONE_ORDER.format("order='random'"))
-        return stream.tables(_request(num_rows, given, seed, first[0], sampling, order))
+        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling, order), here)
 
     def sample(
         self,
@@ -222,18 +229,21 @@ class Synthesizer:
         order: str | None = None,
     ) -> int:
         """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their
-        number.
+        number. Ranks that torchrun or srun started make them together: the same rows, and rank 0 writes them.
         """
         if given is not None and not hasattr(given, "keys"):
             given = parse_given(given) if given else None
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
+        here = place()
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order, here)
+        if here.rank:
+            return agreed(sum(piece.num_rows for piece in pieces), here)
         rows = 0
         with write_table(path, self.schema) as out:
             for piece in pieces:
                 out.write(piece)
                 rows += piece.num_rows
-        return rows
+        return agreed(rows, here)
 
     def write_imputed(
         self, path: str | Path, reader: TableReader, *, seed: int = 0, unseen: str | None = None

@@ -13,17 +13,18 @@ Shapes: S slots, T positions, B rows, H hidden.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..batches import SetBatch
 from ..config import ModelConfig
 from ..engine.cross import CrossAttention
 from ..engine.launch import ProcessGroupCollection
-from .gpt import POSITION_STD, TabularGPT
+from ..engine.stage import WHOLE, Stage
+from .gpt import TabularGPT
 from .lineup import by_slot, line_up
 
 NEVER = -1e4
@@ -33,6 +34,8 @@ NEVER = -1e4
 class TabularCGM(TabularGPT):
     """`sizes`, `log_marginals`: as of the GPT. Batches are SetBatch; all slots stand in the plan's order."""
 
+    column: torch.nn.Parameter
+
     def __init__(
         self,
         model: ModelConfig,
@@ -41,18 +44,39 @@ class TabularCGM(TabularGPT):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
+        seed: int = 0,
+        stage: Stage = WHOLE,
     ) -> None:
-        super().__init__(model, precision, sizes, groups, log_marginals=log_marginals)
-        self.column = torch.nn.Parameter(torch.randn(len(sizes), model.hidden_size) * POSITION_STD)
-        self.cross = CrossAttention(self.config, groups) if model.query == "cross_attention" else None
+        super().__init__(model, precision, sizes, groups, log_marginals=log_marginals, seed=seed, stage=stage)
+        self.additive = model.query == "additive"
+        crossing = stage.last and not self.additive
+        self.cross = CrossAttention(self.config, groups, seed=seed) if crossing else None
 
-    def _predictions(self, batch: Any) -> tuple[Sequence[Tensor], Sequence[Tensor] | None, Sequence[Tensor]]:
-        assert isinstance(batch, SetBatch)
-        x_TBH = line_up(batch, self.shift_S1, self.embedding, self.column, self.begin)
-        query_TBH = functional.embedding(batch.order, self.position)
+    def tables(self, model: ModelConfig) -> dict[str, int]:
+        """The queries, `position`, stand where they are asked: before the blocks, or after them."""
+        slots, additive = len(self.sizes), model.query == "additive"
+        tables = {"column": slots, "begin": 1} if self.stage.first else {}
+        asking = self.stage.first if additive else self.stage.last
+        return tables | ({"position": slots} if asking else {})
+
+    def shape(self, batch: Any) -> tuple[int, int]:
+        return self.sequence.padded(len(batch.order)), batch.order.shape[1]
+
+    def _row_input(self, batch: Any) -> Tensor:
+        look_up = partial(self.share.look_up, self.embedding)
+        x_TBH = line_up(batch, self.shift_S1, look_up, self.column, self.begin)
+        return x_TBH + functional.embedding(batch.order, self.position) if self.additive else x_TBH
+
+    def _hidden(self, batch: Any) -> Tensor:
+        hidden_TBH = super()._hidden(batch)
         if self.cross is None:
-            hidden_TBH = self._transform(x_TBH + query_TBH)
-        else:
-            hidden_TBH = self.cross(query_TBH, self._transform(x_TBH))
+            return hidden_TBH
+        query_TBH = self.sequence.enter(functional.embedding(batch.order, self.position))
+        return self.cross(query_TBH, hidden_TBH)
+
+    def _predictions(
+        self, batch: Any, hidden_TBH: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None, Sequence[Tensor]]:
+        hidden_SBH = by_slot(hidden_TBH[: len(batch.order)], batch)
         scored = None if batch.scored is None else batch.scored.unbind(0)
-        return batch.codes.unbind(0), scored, by_slot(hidden_TBH, batch).unbind(0)
+        return batch.codes.unbind(0), scored, hidden_SBH.unbind(0)

@@ -4,6 +4,7 @@ it made of them goes back to the slots. The same in training (models/cgm.py) and
 Shapes: S slots, T positions, B rows, H hidden, V ids.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,12 +15,19 @@ from ..batches import SetBatch
 
 
 def line_up(
-    batch: SetBatch, shift_S1: Tensor, embedding_VH: Tensor, column_SH: Tensor, begin_1H: Tensor
+    batch: SetBatch,
+    shift_S1: Tensor,
+    look_up: Callable[[Tensor], Tensor],
+    column_SH: Tensor,
+    begin_1H: Tensor,
 ) -> Tensor:
-    """(T, B, H): at position t the value of the slot before it and that slot's embedding; `begin` first."""
+    """(T, B, H): at position t the value of the slot before it and that slot's embedding; `begin` first.
+
+    `look_up`: the embeddings of ids.
+    """
     seen_TB = batch.order[:-1]
     ids_TB = (batch.codes + shift_S1).gather(0, seen_TB)
-    values = functional.embedding(ids_TB, embedding_VH) + functional.embedding(seen_TB, column_SH)
+    values = look_up(ids_TB) + functional.embedding(seen_TB, column_SH)
     return torch.cat([begin_1H.expand(1, values.shape[1], -1), values])
 
 

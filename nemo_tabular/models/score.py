@@ -5,13 +5,14 @@ Shapes: S slots, B rows, H hidden, N heads, D head size.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..batches import SetBatch, micro_batches
-from .head import slot_nll
+from .head import Slots, slot_nll
 from .lineup import by_slot, line_up
 from .weights import DecoderWeights, SetWeights
 
@@ -60,7 +61,9 @@ def set_hidden_states(weights: SetWeights, batch: SetBatch) -> Tensor:
     """(S, B, H): the state that predicts each slot of each row from the slots before it in its order."""
     base = weights.base
     shift_S1 = torch.tensor(base.offsets[:-1]).unsqueeze(1)
-    x = line_up(batch, shift_S1, base.embedding, weights.column, base.begin)
+    x = line_up(
+        batch, shift_S1, partial(functional.embedding, weight=base.embedding), weights.column, base.begin
+    )
     query = functional.embedding(batch.order, base.position)
     if weights.cross is None:
         return by_slot(transformed(base, x + query), batch)
@@ -83,7 +86,7 @@ def row_nll(weights: DecoderWeights, codes_SB: Tensor, batch_size: int = 2048) -
     for codes in codes_SB.split(batch_size, dim=1):
         hidden = hidden_states(weights, codes)
         losses = slot_nll(
-            weights.embedding, weights.bias, weights.offsets, codes.unbind(0), *hidden.unbind(0)
+            weights.embedding, weights.bias, Slots(weights.sizes), codes.unbind(0), *hidden.unbind(0)
         )
         parts.append(torch.stack(losses))
     return torch.cat(parts, 1)
@@ -93,12 +96,10 @@ def row_nll(weights: DecoderWeights, codes_SB: Tensor, batch_size: int = 2048) -
 def set_nll(weights: SetWeights, batch: SetBatch, batch_size: int = 2048) -> Tensor:
     """Negative log-likelihood in nats, float32 (S, B), of each slot given those before it in its row's order;
     0 where `scored` says so."""
-    base, parts = weights.base, []
+    base, parts, slots = weights.base, [], Slots(weights.base.sizes)
     for piece in micro_batches(batch, batch_size):
         assert isinstance(piece, SetBatch)
         hidden = set_hidden_states(weights, piece).unbind(0)
-        losses = torch.stack(
-            slot_nll(base.embedding, base.bias, base.offsets, piece.codes.unbind(0), *hidden)
-        )
+        losses = torch.stack(slot_nll(base.embedding, base.bias, slots, piece.codes.unbind(0), *hidden))
         parts.append(losses if piece.scored is None else losses * piece.scored)
     return torch.cat(parts, 1)

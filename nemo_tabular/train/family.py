@@ -12,6 +12,7 @@ from torch import Tensor
 from ..batches import Batches, DocumentBatches, RowBatches, SetBatches
 from ..config import Config
 from ..engine.launch import ProcessGroupCollection
+from ..engine.stage import Stage
 from ..errors import ConfigError
 from ..models.cgm import NEVER, TabularCGM
 from ..models.gpt import TabularGPT
@@ -71,8 +72,8 @@ class Family(ABC):
         return np.concatenate([np.asarray(self.store.rows(name)) for name in names])
 
     @abstractmethod
-    def network(self, groups: ProcessGroupCollection) -> TabularGPT:
-        """The model, untrained, from torch's generator as it stands."""
+    def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
+        """One stage of the model, untrained."""
 
     @abstractmethod
     def batches(self, split: str) -> Batches:
@@ -88,7 +89,7 @@ class RowGPT(Family):
 
     max_epochs, order = 6.5, "entropy"
 
-    def network(self, groups: ProcessGroupCollection) -> TabularGPT:
+    def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
         config = self.config
         return TabularGPT(
             config.model,
@@ -96,6 +97,8 @@ class RowGPT(Family):
             self.plan.sizes,
             groups,
             log_marginals=self.log_marginals(),
+            seed=config.run.seed,
+            stage=stage,
         )
 
     def batches(self, split: str) -> Batches:
@@ -130,7 +133,7 @@ class HistoryGPT(Family):
         first, *others = super()._counts()
         return [np.append(first, len(self.store.documents("train"))), *others]
 
-    def network(self, groups: ProcessGroupCollection) -> TabularGPT:
+    def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
         config = self.config
         return TabularGPT(
             config.model,
@@ -140,6 +143,8 @@ class HistoryGPT(Family):
             log_marginals=self.log_marginals(),
             histories=True,
             max_rows=config.data.max_rows,
+            seed=config.run.seed,
+            stage=stage,
         )
 
     def batches(self, split: str) -> Batches:
@@ -184,7 +189,7 @@ class RowCGM(Family):
             first += size
         return marginals
 
-    def network(self, groups: ProcessGroupCollection) -> TabularGPT:
+    def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
         config = self.config
         return TabularCGM(
             config.model,
@@ -192,6 +197,8 @@ class RowCGM(Family):
             self.plan.sizes,
             groups,
             log_marginals=self.log_marginals(),
+            seed=config.run.seed,
+            stage=stage,
         )
 
     def batches(self, split: str) -> Batches:

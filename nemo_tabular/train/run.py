@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from ..config import Config, load_config
-from ..engine.launch import device as rank_device
-from ..engine.launch import start, world_size
+from ..engine.launch import start
 from ..engine.layout import ParallelLayout
+from ..engine.ranks import device as rank_device
+from ..engine.ranks import first_then_others, join
+from ..engine.stage import stages
 from ..engine.step import TrainStep
+from ..engine.whole import whole_tensors
 from ..errors import ConfigError
 from ..models.gpt import TabularGPT
 from ..models.saved import SavedModel
@@ -38,6 +41,7 @@ class TrainResult:
     """What a run made. `finished` is False after a signal or the time limit: start it again to go on."""
 
     model: SavedModel | None
+    """The whole model, on rank 0; None on other ranks and after an unfinished run."""
     finished: bool
     steps: int
     best_nll: float
@@ -56,14 +60,22 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
     family = find_family(config.model.kind, store.manifest.mode)
     documents, histories = store.manifest.splits["train"].documents, store.manifest.mode != "rows"
     config = resolve(config, documents, histories, max_epochs=family.max_epochs, order=family.order)
+    _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
     if folder is not None:
-        done = _claim(folder, config, store)
+        done = first_then_others(lambda: _claim(folder, config, store))
         if done is not None:
             log.info("%s holds a finished run; train elsewhere (run.dir=...) or delete it", folder)
             info = done.info
             return TrainResult(done, True, info["steps"], info["best_nll"])
     return _Run(config, store, folder, started).run()
+
+
+def _layout(config: Config) -> tuple[ParallelLayout, int]:
+    """How the ranks share the model, and documents at a time on one of them. Raises ConfigError."""
+    layout, data = ParallelLayout.of(config.model, join().size), config.data
+    assert data.global_batch_size is not None, "resolve(config) fills it in"
+    return layout, layout.micro_batch_size(data.global_batch_size, data.micro_batch_size)
 
 
 def _claim(folder: Path, config: Config, store: TokenStore) -> SavedModel | None:
@@ -111,27 +123,22 @@ class _Run:
         self.config, self.store, self.folder, self.started = config, store, folder, started
         if config.trainer.num_threads is not None:
             torch.set_num_threads(config.trainer.num_threads)
-        model = config.model
-        self.layout = ParallelLayout(
-            world_size(),
-            model.tensor_model_parallel_size,
-            model.pipeline_model_parallel_size,
-            model.context_parallel_size,
-        )
-        if self.layout.model_size > 1:
-            raise ConfigError(
-                "model.*_parallel_size: this version trains with data parallelism only; set them to 1"
-            )
+        self.layout, self.micro_batch_size = _layout(config)
+        here = join()
         self.groups = start(self.layout, config.run.seed)
-        self.rank, self.device = self.groups.dp.rank(), rank_device()
-        self.family = find_family(model.kind, store.manifest.mode)(config, store)
-        self.log = RunLog(config.run, folder, quiet=self.rank != 0)
-        main = folder is not None and self.rank == 0
-        self.checkpoints = Checkpoints(folder / "checkpoints") if main and folder is not None else None
+        self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
+        self.device = rank_device()
+        self.family = find_family(config.model.kind, store.manifest.mode)(config, store)
+        self.main = here.rank == 0
+        self.log = RunLog(config.run, folder, quiet=not self.main)
+        # checkpoints of this kind hold what one process holds
+        alone = here.size == 1 and folder is not None
+        self.checkpoints = Checkpoints(folder / "checkpoints") if alone and folder is not None else None
 
-    def _model(self) -> TabularGPT:
-        torch.manual_seed(self.config.run.seed)
-        return self.family.network(self.groups).to(self.device)
+    def _chunks(self) -> list[TabularGPT]:
+        """This rank's part of a new model."""
+        parts = stages(self.groups, self.config.model.virtual_pipeline_model_parallel_size)
+        return [self.family.network(self.groups, stage).to(self.device) for stage in parts]
 
     def _validation(self) -> Validation | None:
         if "validation" not in self.store.splits:
@@ -160,40 +167,44 @@ class _Run:
     def _loop(
         self, split: str, state: TrainState, resumed: Snapshot | None, validation: Validation | None
     ) -> Loop:
-        model = self._model()
-        step = TrainStep(model, self.config.optim, self.groups)
+        step = TrainStep(self._chunks(), self.config.optim, self.groups)
         if resumed is not None:
-            model.load_state_dict(resumed.weights, strict=False)
+            step.load_weights(resumed.weights)
             step.load_optimizer_state(resumed.optimizer)
         batches = self.family.batches(split)
         state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.family.batch_size)
         return Loop(
             config=self.config,
-            model=model,
             step=step,
+            micro_batch_size=self.micro_batch_size,
             batches=batches,
             validation=validation,
             state=state,
             log=self.log,
             checkpoints=self.checkpoints,
             rank=self.rank,
-            ranks=self.layout.data_parallel_size,
+            ranks=self.ranks,
             device=self.device,
             started=self.started,
         )
 
     def _calibrated(self, loop: Loop) -> dict[str, Tensor]:
-        """The phase's weights with the head's bias made to fit the marginals; a final fit to come makes it
-        needless.
+        """The phase's whole weights, on rank 0, with the head's bias made to fit the marginals; empty
+        elsewhere, and where a final fit to come makes it needless.
         """
-        weights = loop.result()
         if loop.validation and self.config.trainer.final_fit:
-            return weights
-        loop.model.load_state_dict(weights, strict=False)
+            return {}
+        weights = loop.result()
+        loop.step.load_weights(weights)
         batches = self.family.batches(self.family.calibration_split)
-        return weights | {"bias": calibrate(loop.model, batches, self.device)}
+        vocab = loop.step.modules[0].offsets[-1]
+        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
+        whole = whole_tensors(loop.step.modules, weights)
+        return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
+        if not self.main:
+            return TrainResult(None, True, state.step, state.best_nll)
         info = {
             "steps": state.step,
             "best_step": state.best_step,
@@ -206,10 +217,10 @@ class _Run:
             config=self.config.model,
             plan=self.family.plan,
             tokenizer=self.store.tokenizer,
-            tensors={name: t.cpu() for name, t in weights.items()},
+            tensors=weights,
             info=info,
             **self.family.remembered(),
         )
-        if self.checkpoints is not None and self.folder is not None:
+        if self.folder is not None:
             saved.save(self.folder / "model")
         return TrainResult(saved, True, state.step, state.best_nll)

@@ -11,9 +11,10 @@ from nemo_tabular.batches import SetBatch, set_batch
 from nemo_tabular.config import ModelConfig
 from nemo_tabular.engine import launch
 from nemo_tabular.engine.layout import ParallelLayout
+from nemo_tabular.engine.whole import whole_tensors
 from nemo_tabular.models.cgm import NEVER, TabularCGM
 from nemo_tabular.models.lineup import by_slot
-from nemo_tabular.models.saved import SavedModel, model_tensors
+from nemo_tabular.models.saved import SavedModel
 from nemo_tabular.models.score import row_nll, set_nll
 
 SIZES = [3, 2, 5, 4]
@@ -28,7 +29,6 @@ def groups():
 
 @pytest.fixture(scope="module", params=["additive", "cross_attention"])
 def model(request, groups):
-    torch.manual_seed(0)
     config = ModelConfig(kind="cgm", query=request.param, num_layers=2, hidden_size=32, init_method_std=0.3)
     return TabularCGM(config, "32", SIZES, groups)
 
@@ -125,7 +125,8 @@ def saved(model) -> SavedModel:
         hidden_size=config.hidden_size,
     )
     plan = type("Plan", (), {"sizes": SIZES})()
-    return SavedModel(settings, plan, None, model_tensors(model), False, 1, {})
+    tensors = whole_tensors([model], dict(model.named_parameters()))
+    return SavedModel(settings, plan, None, tensors, False, 1, {})
 
 
 def test_plain_torch_scores_as_megatron_does(model):
