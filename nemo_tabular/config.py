@@ -60,10 +60,11 @@ class ModelConfig(Section):
     order: Literal["entropy", "schema", "random", "mixed", "fixed"] | tuple[str, ...] | None = None
     """Order in which the model sees the columns of a row. The gpt: rising marginal entropy (entropy, the
     default), the table's (schema), or a list of names. The cgm: a new one for every row (random), rising
-    entropy for all (fixed), or for a share of them (mixed).
+    entropy for all (fixed), or for a share of them (mixed, the default).
     """
-    fixed_share: float = Field(0.5, ge=0, le=1)
-    """Of the cgm with order: mixed: the share of the rows that it sees in the fixed order."""
+    fixed_share: float = Field(0.25, ge=0, le=1)
+    """Of the cgm with order: mixed: the share of the rows that it sees in the fixed order, in which it then
+    makes rows of which nothing is given."""
     query: Literal["additive", "cross_attention"] = "additive"
     """Of the cgm: how the next column is asked for: in one causal pass, or by attention to what was seen."""
     condition_on: tuple[str, ...] = ()
@@ -177,7 +178,7 @@ class TrainerConfig(Section):
     max_steps: int | None = Field(None, ge=1)
     """Steps of the whole schedule; None: follows from max_epochs."""
     max_epochs: float | None = Field(None, gt=0)
-    """Passes over the training rows, where max_steps is not given; None: 6.5 for the gpt, 15 for the cgm."""
+    """Passes over the training rows, where max_steps is not given; None: 6.5 for the gpt, 20 for the cgm."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"

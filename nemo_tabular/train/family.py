@@ -31,8 +31,6 @@ class Family(ABC):
     """Where neither steps nor epochs are set."""
     order: ClassVar[str]
     """Where model.order is not set."""
-    calibration_split: ClassVar[str] = "all"
-    """The rows that the head's bias is fitted to in the end."""
 
     def __init__(self, config: Config, store: TokenStore) -> None:
         self.config, self.store = config, store
@@ -79,6 +77,10 @@ class Family(ABC):
     def batches(self, split: str) -> Batches:
         """Batches of a split: "train", "validation" or "all"."""
 
+    def calibration_batches(self) -> Batches:
+        """What the head's bias is fitted to in the end."""
+        return self.batches("all")
+
     def remembered(self) -> dict[str, Any]:
         """Fields of SavedModel beyond weights and settings."""
         return {"histories": False, "max_rows": 1}
@@ -109,7 +111,7 @@ class RowGPT(Family):
 class HistoryGPT(Family):
     """The GPT of documents of many rows."""
 
-    max_epochs, order, calibration_split = 6.5, "entropy", "train"
+    max_epochs, order = 6.5, "entropy"
 
     def __init__(self, config: Config, store: TokenStore) -> None:
         data = config.data
@@ -159,6 +161,10 @@ class HistoryGPT(Family):
             slot_order=self.plan.slots,
         )
 
+    def calibration_batches(self) -> Batches:
+        """The training documents."""
+        return self.batches("train")
+
     def remembered(self) -> dict[str, Any]:
         data = self.config.data
         longest = int(self.store.documents("train").rows.max())
@@ -173,7 +179,10 @@ class HistoryGPT(Family):
 class RowCGM(Family):
     """The CGM: rows that stand alone, each a set of columns."""
 
-    max_epochs, order = 15.0, "random"
+    # Measured on held-out rows of Adult. Only random orders: any conditional .01 nats a row better, but
+    # samples
+    # that a classifier tells from real rows more easily, whatever order they are drawn in.
+    max_epochs, order = 20.0, "mixed"
 
     @property
     def _absent(self) -> np.ndarray:
@@ -202,15 +211,22 @@ class RowCGM(Family):
         )
 
     def batches(self, split: str) -> Batches:
-        seed, model = self.config.run.seed, self.config.model
-        share = {"random": 0.0, "fixed": 1.0, "mixed": model.fixed_share}[str(model.order)]
+        share = {"random": 0.0, "fixed": 1.0, "mixed": self.config.model.fixed_share}
+        return self._batches(split, share[str(self.config.model.order)])
+
+    def calibration_batches(self) -> Batches:
+        """In the order that samples are drawn in: fixed where a share of the rows was."""
+        return self._batches("all", 0.0 if self.config.model.order == "random" else 1.0)
+
+    def _batches(self, split: str, fixed_share: float) -> SetBatches:
+        seed, tokenizer = self.config.run.seed, self.store.tokenizer
         return SetBatches(
             self.rows(split),
-            self.store.tokenizer,
+            tokenizer,
             seed,
             self.batch_size,
             self.plan.slots,
-            SlotOrders(self.plan.column_of_slot(self.store.tokenizer), share, seed),
+            SlotOrders(self.plan.column_of_slot(tokenizer), fixed_share, seed),
             self._absent,
         )
 

@@ -196,7 +196,7 @@ class _Run:
             return {}
         weights = loop.result()
         loop.step.load_weights(weights)
-        batches = self.family.batches(self.family.calibration_split)
+        batches = self.family.calibration_batches()
         vocab = loop.step.modules[0].offsets[-1]
         shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
         whole = whole_tensors(loop.step.modules, weights)
