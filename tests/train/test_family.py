@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 
+import numpy as np
 import pytest
 
 from nemo_tabular.errors import ConfigError
@@ -11,6 +12,7 @@ from nemo_tabular.models.saved import SavedModel
 from nemo_tabular.train import loop
 from nemo_tabular.train.family import find_family
 from nemo_tabular.train.run import train
+from nemo_tabular.train.schedule import resolve
 
 
 def digest(model: SavedModel) -> str:
@@ -49,6 +51,13 @@ def test_each_family_brings_its_own_defaults(store, recipe):
     quick = "trainer.max_steps=1"
     assert train(recipe(quick), store).model.config.order == "entropy"
     assert train(recipe(quick, "model.kind=cgm"), store).model.config.order in ("random", "mixed")
+
+
+@pytest.mark.parametrize(("order", "one"), [("random", False), ("mixed", True), ("fixed", True)])
+def test_marginals_are_fitted_in_the_order_that_samples_are_drawn_in(store, recipe, order, one):
+    config = resolve(recipe("model.kind=cgm", f"model.order={order}"), 960, histories=False)
+    orders = find_family("cgm", "rows")(config, store).calibration_batches().batch(np.arange(50)).order
+    assert (len(orders.unique(dim=1).T) == 1) == one
 
 
 def test_orders_of_the_other_family_are_refused(recipe):
