@@ -2,6 +2,7 @@
 its network, its batches, and what a saved model has to remember. `FAMILIES` finds it by kind and mode.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -20,6 +21,8 @@ from ..models.order import RowPlan, column_order
 from ..orders import SlotOrders
 from ..store import TokenStore
 
+log = logging.getLogger("nemo_tabular")
+
 ORDER_SAMPLE = 65_536  # rows that decide the order of the columns
 ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 
@@ -32,9 +35,19 @@ class Family(ABC):
     order: ClassVar[str]
     """Where model.order is not set."""
 
+    knows_absence: ClassVar[bool] = False
+    """Whether cells can be absent: left out, and not a value like others."""
+
     def __init__(self, config: Config, store: TokenStore) -> None:
         self.config, self.store = config, store
         self.plan = self._plan()
+        absent = [column.name for column in store.tokenizer.schema.coded if column.missing == "absent"]
+        if absent and not self.knows_absence:
+            log.warning(
+                "columns %s have missing: absent, which only model.kind cgm knows; this model learns a "
+                "missing cell as a value",
+                ", ".join(absent),
+            )
 
     @property
     def batch_size(self) -> int:
@@ -181,7 +194,7 @@ class RowCGM(Family):
 
     # Measured on held-out rows of Adult: with random orders only, rows in any order are .01 nats better, and
     # those in the fixed order .05 nats worse, which a classifier sees in the samples.
-    max_epochs, order = 20.0, "mixed"
+    max_epochs, order, knows_absence = 20.0, "mixed", True
 
     @property
     def _absent(self) -> np.ndarray:

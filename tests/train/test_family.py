@@ -9,6 +9,9 @@ import pytest
 
 from nemo_tabular.errors import ConfigError
 from nemo_tabular.models.saved import SavedModel
+from nemo_tabular.readers import open_table
+from nemo_tabular.schema import Schema, infer_schema
+from nemo_tabular.store import prepare
 from nemo_tabular.train import loop
 from nemo_tabular.train.family import find_family
 from nemo_tabular.train.run import train
@@ -58,6 +61,19 @@ def test_marginals_are_fitted_in_the_order_that_samples_are_drawn_in(store, reci
     config = resolve(recipe("model.kind=cgm", f"model.order={order}"), 960, histories=False)
     orders = find_family("cgm", "rows")(config, store).calibration_batches().batch(np.arange(50)).order
     assert (len(orders.unique(dim=1).T) == 1) == one
+
+
+def test_a_gpt_says_that_it_takes_absent_cells_for_values(recipe, tmp_path, table, caplog):
+    reader = open_table(table)
+    schema = infer_schema(reader).to_dict()
+    for column in schema["columns"]:
+        column["missing"] = "absent" if column["name"] == "note" else "value"
+    store = prepare(reader, tmp_path / "store", schema=Schema.from_dict(schema), splits=(0.8, 0.2))
+    for kind, count in (("cgm", 0), ("gpt", 1)):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="nemo_tabular"):
+            train(recipe("trainer.max_steps=1", f"model.kind={kind}"), store)
+        assert caplog.text.count("columns note have missing: absent") == count
 
 
 def test_orders_of_the_other_family_are_refused(recipe):
