@@ -8,6 +8,7 @@ Shapes: N rows of a piece, K columns, S modelled slots in the plan's order, W sl
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class SetStream:
         self.owner_S = self.plan.column_of_slot(self.tokenizer)
         self.order = model.config.order
         self.bias_V = self.weights.base.bias.numpy()
+        self._last: tuple[tuple[int, ...], RowDecoder] | None = None
 
     def tables(self, request: GenerationRequest) -> Iterator[pa.Table]:
         """Rows first_row, ..., in tables of at most PIECE rows; at least one table, be it empty.
@@ -71,8 +73,8 @@ class SetStream:
         return codes_GW, fixed_W
 
     def _fixed_share(self, request: GenerationRequest) -> float:
-        """A model that has seen half of its rows in one order knows that order best, but nothing of it where
-        other columns are given first."""
+        """A model that has seen a share of its rows in one order knows that order best, but is no longer in
+        it where other columns are given first."""
         own = self.order == "fixed" or (self.order == "mixed" and not request.given)
         return float(own if request.order is None else request.order == "fixed")
 
@@ -87,8 +89,12 @@ class SetStream:
         group_K[self.owner_S[fixed_S]] = FIRST
         orders = SlotOrders(self.owner_S, self._fixed_share(request), request.seed)
         order_SC = orders(chunks, np.tile(group_K, (len(chunks), 1)))
-        for chunk, order_S in zip(chunks.tolist(), order_SC.T, strict=True):
-            low, high = max(first, chunk * CHUNK), min(first + rows, (chunk + 1) * CHUNK)
+        # neighbours of equal orders are made together: they share prefixes, and a decoder
+        changed = np.flatnonzero((order_SC[:, 1:] != order_SC[:, :-1]).any(0)) + 1
+        for begin, end in pairwise([0, *changed.tolist(), len(chunks)]):
+            order_S = order_SC[:, begin]
+            low = max(first, int(chunks[begin]) * CHUNK)
+            high = min(first + rows, (int(chunks[end - 1]) + 1) * CHUNK)
             given = given_GW[:, self.plan.slots[order_S[: fixed_S.sum()]]]
             out_NS[low - first : high - first, order_S] = self._chunk(
                 order_S, low, high - low, given, request
@@ -98,19 +104,10 @@ class SetStream:
     def _chunk(
         self, order_S: np.ndarray, first: int, rows: int, given_GL: np.ndarray, request: GenerationRequest
     ) -> np.ndarray:
-        """Codes of the rows of one chunk, slots in its order."""
+        """Codes of rows of one order, slots in that order."""
         if self.weights.cross is None:
-            decoder = RowDecoder(self.weights.ordered(order_S.tolist()))
-            sampling = request.sampling
-            return decoder.sample(
-                rows,
-                request.seed,
-                first,
-                given_GL,
-                sampling.temperature,
-                sampling.top_k,
-                sampling.top_p,
-            )
+            decoder = self._decoder(tuple(order_S.tolist()))
+            return np.concatenate(list(decoder.tiles(rows, request.seed, first, given_GL, request.sampling)))
         codes_NS = np.zeros((rows, len(order_S)), np.int64)
         lead = given_GL.shape[1]
         codes_NS[:, order_S[:lead]] = given_GL[(first + np.arange(rows)) % len(given_GL)]
@@ -158,12 +155,18 @@ class SetStream:
         filled = self.tokenizer.decode_codes(completed(codes_NS, states_N, self.plan, self.tokenizer))
         return _filled(as_arrow(table), filled, rows, self.tokenizer)
 
+    def _decoder(self, order: tuple[int, ...]) -> RowDecoder:
+        """The decoder of rows in this order; the last one is kept, for pieces of one order."""
+        if self._last is None or self._last[0] != order:
+            self._last = order, RowDecoder(self.weights.ordered(order))
+        return self._last[1]
+
     def _never_missing(self) -> np.ndarray:
-        """The bias with minus infinity at the codes that mean missing."""
+        """The bias with minus infinity at the codes that mean missing, where there are others."""
         bias_V, offsets = self.bias_V.copy(), self.weights.base.offsets
         for column in self.tokenizer.schema.coded:
-            if self.tokenizer.codecs[column.name].nullable:
-                first = self.tokenizer.column_slots[column.name].start
+            first = self.tokenizer.column_slots[column.name].start
+            if self.tokenizer.codecs[column.name].nullable and self.tokenizer.slot_sizes[first] > 1:
                 bias_V[offsets[int(np.flatnonzero(self.plan.slots == first)[0])]] = -np.inf
         return bias_V
 
