@@ -6,11 +6,9 @@ Enters: a layout. Leaves: Megatron's process groups, to be passed on as an argum
 import logging
 import warnings
 
-import torch
-
 from . import cpu
 from .layout import ParallelLayout
-from .ranks import device, join
+from .ranks import join
 
 cpu.install()
 # Megatron warns of missing Triton, apex and TransformerEngine; on a CPU that is the normal case.
@@ -28,8 +26,6 @@ def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
     """Join the other ranks and build the groups of `layout`. Calling it again with another layout rebuilds
     them.
     """
-    if torch.cuda.is_available():
-        torch.cuda.set_device(device())
     join()
     if parallel_state.model_parallel_is_initialized():
         parallel_state.destroy_model_parallel()

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -77,17 +77,19 @@ def join() -> Place:
     here = place()
     if dist.is_initialized():
         return here
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    how: dict[str, Any] = {"backend": "gloo"}
+    if torch.cuda.is_available():
+        # Megatron overlaps exchange and computation only where kernels start in the order they were queued
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+        torch.cuda.set_device(device())
+        how = {"backend": "nccl", "device_id": device()}
     if here.master is None:
         # one process meets nobody: a store in its own memory needs neither port nor file
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    elif "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
+        how |= {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+    elif "RANK" not in os.environ:
         host, port = here.master
-        dist.init_process_group(
-            backend, init_method=f"tcp://{host}:{port}", rank=here.rank, world_size=here.size
-        )
+        how |= {"init_method": f"tcp://{host}:{port}", "rank": here.rank, "world_size": here.size}
+    dist.init_process_group(**how)
     return here
 
 

@@ -25,7 +25,7 @@ def whole_tensors(modules: Sequence[StageModule], weights: Mapping[str, Tensor])
         for name, parameter in module.named_parameters():
             joined = _joined(weights[module.name_in_whole(name)], parameter, groups.tp)
             if groups.tp.rank() == 0 and not getattr(parameter, "shared", False):
-                parts[module.name_in_whole(name)] = joined.cpu()
+                parts[module.name_in_whole(name)] = joined.to("cpu", copy=True)
     if groups.tp.rank():
         return {}
     return _collected(parts, groups.pp, weights)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-SCENARIOS = ["parity_scenario", "launch_scenario", "cgm_scenario"]
+SCENARIOS = ["parity_scenario", "launch_scenario", "run_scenario", "cgm_scenario"]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def ranks() -> Iterator[Callable[..., list[Any]]]:
     )
     assert server.stdin is not None and server.stdout is not None
 
-    def call(count: int, function: str, timeout: float = 60, **arguments: Any) -> list[Any]:
+    def call(count: int, function: str, timeout: float = 120, **arguments: Any) -> list[Any]:
         request = {"ranks": count, "call": function, "arguments": arguments, "timeout": timeout}
         print(json.dumps(request), file=server.stdin, flush=True)
         answers = json.loads(server.stdout.readline())

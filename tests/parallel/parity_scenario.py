@@ -72,6 +72,12 @@ def trained(settings: list[str], documents: bool, steps: int) -> tuple[TrainStep
     return step, [step(share(make(n), groups, size), 1e-2) for n in range(steps)]
 
 
+def mark(tensor: torch.Tensor) -> float:
+    """One number that hardly any change of the tensor, or of the order of its elements, leaves as it is."""
+    flat = tensor.double().flatten()
+    return float(flat @ torch.cos(torch.arange(len(flat), dtype=torch.float64)))
+
+
 def held_out(step: TrainStep, documents: bool) -> list[float]:
     """Nats of one more batch by slot, summed over all ranks."""
     batch = document_batch(99) if documents else row_batch(99)
@@ -81,16 +87,16 @@ def held_out(step: TrainStep, documents: bool) -> list[float]:
 def ten_steps(settings: list[str], documents: bool) -> dict[str, Any]:
     """Losses and norms of each step, what validation and calibration measure, and the weights (rank 0)."""
     step, history = trained(settings, documents, STEPS)
+    whole = whole_tensors(step.modules, step.weights())  # first: new weights may still be on their way
     batch = document_batch(99) if documents else row_batch(99)
     counts = step.total(share(batch, step.groups, BATCH), "counts", (2, step.modules[0].offsets[-1]))
-    whole = whole_tensors(step.modules, step.weights())
     return {
         "losses": [loss for loss, _ in history],
         "norms": [norm for _, norm in history],
         "by_slot": held_out(step, documents),
         "counts": counts.flatten().tolist(),
         "shapes": {name: list(tensor.shape) for name, tensor in sorted(whole.items())},
-        "sums": {name: float(tensor.double().abs().sum()) for name, tensor in sorted(whole.items())},
+        "marks": {name: mark(tensor) for name, tensor in sorted(whole.items())},
     }
 
 
