@@ -1,19 +1,12 @@
 """The CGM trains under every layout as in one process: ten steps, loss and gradient norm of each."""
 
 import pytest
+from layouts import LAYOUTS
 
-TP, PP = (f"model.{name}_parallel_size" for name in ("tensor_model", "pipeline_model"))
-SP, VPP = "model.sequence_parallel=true", "model.virtual_pipeline_model_parallel_size=2"
-LAYOUTS = {
-    "tp2": (2, [f"{TP}=2"]),
-    "tp2-sp": (2, [f"{TP}=2", SP]),
-    "pp2": (2, [f"{PP}=2", "data.micro_batch_size=2"]),
-    "pp2-interleaved": (2, [f"{PP}=2", VPP, "data.micro_batch_size=2"]),
-    "dp2": (2, []),
-    "dp2-sharded": (2, ["optim.use_distributed_optimizer=true"]),
-    "tp2dp2": (4, [f"{TP}=2"]),
-    "tp2pp2-sp": (4, [f"{TP}=2", f"{PP}=2", SP]),
-}
+NAMES = (
+    *("tp2", "tp2-sp", "pp2", "pp2-interleaved", "dp2", "dp2-sharded"),
+    *("tp2dp2", "tp2pp2", "tp2pp2-sp-interleaved"),
+)
 QUERIES = ("additive", "cross_attention")
 
 
@@ -24,7 +17,7 @@ def alone(ranks):
 
 
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_layout_trains_as_one_process(ranks, alone, name, query):
     count, settings = LAYOUTS[name]
     every = ranks(count, "cgm_scenario.ten_steps", settings=settings, query=query)
