@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, nearest
 
@@ -79,6 +79,15 @@ class ModelConfig(Section):
     """Ranks that share each sequence."""
     sequence_parallel: bool = False
     """Split the activations between tensor-parallel ranks along the sequence as well."""
+    recompute_granularity: Literal["full"] | None = None
+    """full: keep only the inputs of layers for the backward pass and compute the rest again: a third more
+    work for a small part of the memory; None: keep all. (Megatron's "selective" would save nothing: attention
+    is fused.)"""
+    recompute_method: Literal["uniform", "block"] | None = None
+    """uniform: keep the input of every recompute_num_layers-th layer; block: compute only the first
+    recompute_num_layers of each stage again."""
+    recompute_num_layers: int | None = Field(None, ge=1)
+    """See recompute_method."""
 
     @model_validator(mode="after")
     def _orders(self) -> "ModelConfig":
@@ -126,7 +135,28 @@ class ModelConfig(Section):
             )
         if self.sequence_parallel and self.tensor_model_parallel_size == 1:
             raise ValueError("sequence_parallel needs tensor_model_parallel_size of at least 2")
+        self._consistent_recompute()
         return self
+
+    def _consistent_recompute(self) -> None:
+        settings = self.recompute_granularity, self.recompute_method, self.recompute_num_layers
+        if len({value is None for value in settings}) > 1:
+            raise ValueError(
+                "recompute_granularity, recompute_method and recompute_num_layers go together: set all "
+                "three, e.g. full, uniform, 1"
+            )
+        count = self.recompute_num_layers or 1
+        if self.recompute_method == "uniform" and self.layers_of_a_chunk % count:
+            raise ValueError(
+                f"recompute_num_layers {count} does not divide the {self.layers_of_a_chunk} layers of a "
+                "pipeline stage, as recompute_method uniform needs"
+            )
+
+    @property
+    def layers_of_a_chunk(self) -> int:
+        """Layers that a rank holds side by side: a pipeline stage's, or an interleaved one's piece."""
+        pieces = self.pipeline_model_parallel_size * (self.virtual_pipeline_model_parallel_size or 1)
+        return self.num_layers // pieces
 
     @property
     def feed_forward_size(self) -> int:
@@ -198,6 +228,11 @@ class TrainerConfig(Section):
     """Steps between lines of the log."""
     num_threads: int | None = Field(None, ge=1)
     """CPU threads of each process; None: torch's choice (or OMP_NUM_THREADS)."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value  # YAML reads 32 as a number
 
 
 class RunConfig(Section):

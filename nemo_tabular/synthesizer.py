@@ -22,7 +22,8 @@ from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_se
 from .generate.sets import SetStream
 from .generate.shares import agreed, shared_tables
 from .generate.streams import Stream, open_stream
-from .models.likelihood import ONE_ORDER, Question, open_likelihood
+from .generate.trie import placement
+from .models.likelihood import ONE_ORDER, Likelihood, Question, open_likelihood
 from .models.saved import SavedModel
 from .readers import TableReader, open_table, write_table
 from .schema import Schema
@@ -319,12 +320,15 @@ class Synthesizer:
         if by_column and orders > 1:
             raise GenerationError("log_prob: by_column tells the parts of one order; leave orders at 1")
         question = Question(columns, given, orders, unseen)
-        log_p = open_likelihood(self.model).log_prob(table, question)
+        log_p = self._likelihood().log_prob(table, question)
         if not by_column:
             return np.logaddexp.reduce(log_p.sum(2), axis=0) - np.log(orders)
         frame = pd.DataFrame(log_p[0], columns=list(self.model.tokenizer.columns))
         asked = columns or [name for name in frame if name not in (given or ())]
         return frame[list(asked)]
+
+    def _likelihood(self) -> Likelihood:
+        return open_likelihood(self.model, placement(self.model.config.hidden_size)[1])
 
     def predict_proba(
         self, table: Any, target: str, *, orders: int = 1, unseen: str | None = None
@@ -336,8 +340,7 @@ class Synthesizer:
         import pandas as pd
 
         tokenizer = self.model.tokenizer
-        likelihood = open_likelihood(self.model)
-        p = likelihood.probabilities(table, target, Question(orders=orders, unseen=unseen))
+        p = self._likelihood().probabilities(table, target, Question(orders=orders, unseen=unseen))
         codes = np.arange(p.shape[1], dtype=np.int32)[:, None]
         values = tokenizer.codecs[target].decode(codes)
         known = values.is_valid().to_numpy(zero_copy_only=False)

@@ -33,6 +33,7 @@ ORDER = [
     ["features"],
     ["models"],
     ["train"],
+    ["plan"],
     ["generate"],
     ["evaluate"],
     ["synthesizer"],

@@ -15,14 +15,16 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention.bias import causal_lower_right
+
+from . import launch as _launch  # prepares the import of megatron on a CPU  # noqa: F401  isort: skip
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
-from torch import Tensor
-from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
 
 PACKED_SOFTMAX_BELOW = 16
 SDPA_ABOVE = 32

@@ -83,6 +83,9 @@ def transformer_config(model: ModelConfig, precision: str) -> TransformerConfig:
         overlap_p2p_comm=virtual is not None,
         batch_p2p_comm=virtual is None,
         sequence_parallel=model.sequence_parallel,
+        recompute_granularity=model.recompute_granularity,
+        recompute_method=model.recompute_method,
+        recompute_num_layers=model.recompute_num_layers,
         # fused kernels of these names are CUDA's or jit-compiled; plain torch is faster on a CPU
         gradient_accumulation_fusion=False,
         bias_dropout_fusion=False,

@@ -34,6 +34,7 @@ def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
         layout.pipeline_model_parallel_size,
         layout.virtual_pipeline_model_parallel_size,
         context_parallel_size=layout.context_parallel_size,
+        create_gloo_process_groups=False,  # nothing of ours is exchanged beside the ranks' own backend
     )
     model_parallel_cuda_manual_seed(seed)
     return ProcessGroupCollection.use_mpu_process_groups()

@@ -32,7 +32,9 @@ class SequenceShare:
         self.split_by_tp = config.sequence_parallel
         halves = 2 * self.parts if self.parts > 1 else 1
         self.multiple = halves * (self.tp.size() if self.split_by_tp else 1)
+        # made once: on a card, looking for positions would wait for all that is queued
         self._positions: dict[tuple[int, torch.device], Tensor] = {}
+        self._every: dict[tuple[int, int, torch.device], tuple[list[Tensor], list[Tensor]]] = {}
 
     def padded(self, length: int) -> int:
         """Positions after padding to what can be split."""
@@ -46,6 +48,17 @@ class SequenceShare:
             self._positions[key] = torch.cat([chunks[self.part], chunks[-1 - self.part]])
         return self._positions[key]
 
+    def every(self, period: int, length: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+        """For each s below `period`: where this rank holds positions s, s + period, ... (of `length` in all),
+        and which of them: 0 for s, 1 for s + period, ...
+        """
+        key = (period, length, device)
+        if key not in self._every:
+            held = self.positions(self.padded(length), device)
+            where = [torch.nonzero((held < length) & (held % period == s)).squeeze(1) for s in range(period)]
+            self._every[key] = where, [held[found] // period for found in where]
+        return self._every[key]
+
     def enter(self, x_TBH: Tensor) -> Tensor:
         """This rank's positions of what all ranks hold; the gradient of what they hold is whole again on the
         tensor-parallel ranks, and this rank's part of the sum on the context-parallel ones.
@@ -56,7 +69,8 @@ class SequenceShare:
         if self.parts > 1:
             x_TBH = x_TBH.index_select(0, self.positions(len(x_TBH), x_TBH.device))
         if self.split_by_tp:
-            x_TBH = scatter_to_sequence_parallel_region(x_TBH, group=self.tp)
+            # a copy: the first norm would keep the whole of it for the backward pass
+            x_TBH = scatter_to_sequence_parallel_region(x_TBH, group=self.tp).clone()
         return x_TBH
 
     def leave(self, hidden_TBH: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ..uniforms import row_states, states_of
 from .cells import CellDecoder
 from .request import GenerationRequest, Sampling
 from .stream import PIECE, completed, given_cells
-from .trie import RowDecoder
+from .trie import RowDecoder, placement
 
 CHUNK = 512  # rows of one order; row i belongs to chunk i // CHUNK
 IMPUTATION = 1 << 48  # distance between the numbers of a row in two imputations
@@ -158,7 +158,9 @@ class SetStream:
     def _decoder(self, order: tuple[int, ...]) -> RowDecoder:
         """The decoder of rows in this order; the last one is kept, for pieces of one order."""
         if self._last is None or self._last[0] != order:
-            self._last = order, RowDecoder(self.weights.ordered(order))
+            weights = self.weights.ordered(order)
+            dtype, device = placement(weights.hidden)
+            self._last = order, RowDecoder(weights, dtype, device=device)
         return self._last[1]
 
     def _never_missing(self) -> np.ndarray:

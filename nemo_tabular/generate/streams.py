@@ -7,17 +7,19 @@ from .documents import DocumentDecoder
 from .histories import HistoryStream
 from .sets import SetStream
 from .stream import RowStream
-from .trie import RowDecoder
+from .trie import RowDecoder, placement
 
 Stream = RowStream | HistoryStream | SetStream
 
 
 def _rows(model: SavedModel) -> Stream:
-    return RowStream(RowDecoder(model.weights()), model.plan, model.tokenizer)
+    dtype, device = placement(model.config.hidden_size)
+    return RowStream(RowDecoder(model.weights(), dtype, device=device), model.plan, model.tokenizer)
 
 
 def _histories(model: SavedModel) -> Stream:
-    decoder = DocumentDecoder(model.weights(), context_rows=model.context_rows)
+    dtype, device = placement(model.config.hidden_size)
+    decoder = DocumentDecoder(model.weights(), dtype, context_rows=model.context_rows, device=device)
     return HistoryStream(decoder, model.plan, model.tokenizer, model.longest_document)
 
 

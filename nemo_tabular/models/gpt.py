@@ -168,10 +168,8 @@ class TabularGPT(StageModule):
             targets = list(batch.unsqueeze(1))
         slots = len(targets)
         if self.sequence.parts > 1:
-            positions = self.sequence.positions(self.shape(batch)[0], hidden_TBH.device)
-            real = positions < sum(len(target) for target in targets)
-            local = [torch.nonzero(real & (positions % slots == s)).squeeze(1) for s in range(slots)]
-            nth = [positions[found] // slots for found in local]
+            length = sum(len(target) for target in targets)
+            local, nth = self.sequence.every(slots, length, hidden_TBH.device)
             targets = [target[n] for target, n in zip(targets, nth, strict=True)]
             scored = scored and [weight[n] for weight, n in zip(scored, nth, strict=True)]
             hidden = [hidden_TBH[found] for found in local]

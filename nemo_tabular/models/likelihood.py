@@ -39,7 +39,7 @@ class Question:
 class Likelihood(Protocol):
     """What a model family knows of the probabilities of cells."""
 
-    def __init__(self, model: SavedModel) -> None: ...
+    def __init__(self, model: SavedModel, device: torch.device) -> None: ...
 
     def log_prob(self, table: Any, question: Question) -> np.ndarray:
         """float64 (orders, B, K): log-probability of each cell given those before it; 0 where not asked."""
@@ -51,12 +51,12 @@ class Likelihood(Protocol):
 class RowLikelihood:
     """The GPT's: one order, all columns."""
 
-    def __init__(self, model: SavedModel) -> None:
+    def __init__(self, model: SavedModel, device: torch.device) -> None:
         if model.histories:
             raise GenerationError(
                 "log_prob of histories is not offered: this model was trained on documents of many rows"
             )
-        self.model = model
+        self.model, self.device = model, device
 
     def log_prob(self, table: Any, question: Question) -> np.ndarray:
         """Each column is conditional on those before it in the model's order."""
@@ -65,7 +65,8 @@ class RowLikelihood:
         model = self.model
         codes = model.tokenizer.encode_codes(table, unseen=question.unseen)
         modelled = torch.from_numpy(np.ascontiguousarray(codes[:, model.plan.slots].T).astype(np.int64))
-        return -by_column(model, row_nll(model.weights(), modelled), codes)[None]
+        nll_SB = row_nll(model.weights().to(self.device), modelled).cpu()
+        return -by_column(model, nll_SB, codes)[None]
 
     def probabilities(self, table: Any, target: str, question: Question) -> np.ndarray:
         """Not offered."""
@@ -73,9 +74,9 @@ class RowLikelihood:
 
 
 class SetLikelihood:
-    """The CGM's: any columns given any others."""
+    """The CGM's: any columns given any others; computed on the CPU, wherever rows are made."""
 
-    def __init__(self, model: SavedModel) -> None:
+    def __init__(self, model: SavedModel, device: torch.device) -> None:
         self.model, self.plan, self.tokenizer = model, model.plan, model.tokenizer
         self.owner_S = self.plan.column_of_slot(self.tokenizer)
         names = self.tokenizer.columns
@@ -180,6 +181,6 @@ ONE_ORDER = (
 LIKELIHOODS: dict[str, type[Likelihood]] = {"gpt": RowLikelihood, "cgm": SetLikelihood}
 
 
-def open_likelihood(model: SavedModel) -> Likelihood:
+def open_likelihood(model: SavedModel, device: torch.device) -> Likelihood:
     """The likelihood of a model's family."""
-    return LIKELIHOODS[model.config.kind](model)
+    return LIKELIHOODS[model.config.kind](model, device)

@@ -51,7 +51,7 @@ def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def hidden_states(weights: DecoderWeights, codes_SB: Tensor) -> Tensor:
     """(S, B, H): state s predicts slot s of each row from the slots before it."""
     rows = codes_SB.shape[1]
-    shift_S1 = torch.tensor(weights.offsets[:-1]).unsqueeze(1)
+    shift_S1 = torch.tensor(weights.offsets[:-1], device=codes_SB.device).unsqueeze(1)
     values = functional.embedding(codes_SB[:-1] + shift_S1[:-1], weights.embedding)
     begin = weights.begin[:1].expand(1, rows, -1)
     return transformed(weights, torch.cat([begin, values]) + weights.position.unsqueeze(1))
@@ -81,9 +81,12 @@ def _crossed(base: DecoderWeights, cross: Mapping[str, Tensor], query: Tensor, s
 
 @torch.inference_mode()
 def row_nll(weights: DecoderWeights, codes_SB: Tensor, batch_size: int = 2048) -> Tensor:
-    """Negative log-likelihood in nats, float32 (S, B), of each slot given those before it in its row."""
+    """Negative log-likelihood in nats, float32 (S, B), of each slot given those before it in its row; on the
+    device of the weights, wherever the codes are.
+    """
     parts = []
-    for codes in codes_SB.split(batch_size, dim=1):
+    for part in codes_SB.split(batch_size, dim=1):
+        codes = part.to(weights.embedding.device)
         hidden = hidden_states(weights, codes)
         losses = slot_nll(
             weights.embedding, weights.bias, Slots(weights.sizes), codes.unbind(0), *hidden.unbind(0)

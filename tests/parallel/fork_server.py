@@ -9,6 +9,8 @@ import contextlib
 import importlib
 import io
 import json
+import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import signal
 import socket
@@ -48,7 +50,15 @@ def rank_main(rank: int, request: dict, port: int, out: Path) -> None:
     temporary = out.with_suffix(".part")
     temporary.write_text(json.dumps(answer))
     temporary.rename(out)
+    end_helpers()
     os._exit("error" in answer)
+
+
+def end_helpers() -> None:
+    """End what Megatron started to write a checkpoint: os._exit runs no exit handlers, and it would stay."""
+    with contextlib.suppress(Exception):
+        multiprocessing.util._exit_function()
+        multiprocessing.resource_tracker._resource_tracker._stop()
 
 
 def serve(request: dict) -> list[dict]:
