@@ -57,9 +57,9 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
-    family = find_family(config.model.kind, store.manifest.mode)
-    documents, histories = store.manifest.splits["train"].documents, store.manifest.mode != "rows"
-    config = resolve(config, documents, histories, max_epochs=family.max_epochs, order=family.order)
+    find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
+    histories = store.manifest.mode != "rows"
+    config = resolve(config, store.manifest.splits["train"].documents, histories)
     _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
     if folder is not None:
