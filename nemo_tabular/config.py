@@ -232,7 +232,7 @@ class TrainerConfig(Section):
     @field_validator("precision", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value  # YAML reads 32 as a number
+        return "32" if value == 32 else value  # YAML reads it as a number
 
 
 class RunConfig(Section):
