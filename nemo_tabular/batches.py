@@ -5,7 +5,7 @@ The order depends on (seed, step) alone: not on ranks, workers or how often the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nemo_tabular.errors import ConfigError
+from nemo_tabular.orders import LAST, THEN, SlotOrders
 from nemo_tabular.store import Documents, Windows
 from nemo_tabular.tokenizer import PAD, TableTokenizer
 
@@ -111,6 +112,14 @@ class Shuffle:
         first, count = self.share(rank, ranks)
         return self.take(step * self.global_batch_size + first, count)
 
+    def batch(self, items: np.ndarray) -> Any:
+        """The batch that these items make."""
+        raise NotImplementedError
+
+    def batch_at(self, step: int, rank: int = 0, ranks: int = 1) -> Any:
+        """A rank's slice of global batch `step` (from 0); stateless."""
+        return self.batch(self.at(step, rank, ranks))
+
     def share(self, rank: int, ranks: int) -> tuple[int, int]:
         """First item and number of items of a data-parallel rank's slice of a global batch."""
         if self.global_batch_size % ranks:
@@ -171,6 +180,10 @@ class RowBatches(Shuffle):
         np.subtract(ids_BS.T[self.slot_order], self._offsets[:, None], out=out_SB, dtype=np.int64)
         return torch.from_numpy(out_SB)
 
+    def batch(self, items: np.ndarray) -> Any:
+        """The codes of the rows."""
+        return self.codes(items)
+
     def next_codes(self, rank: int = 0, ranks: int = 1) -> torch.Tensor:
         """Codes of the rank's slice of the next global batch."""
         return self.codes(self.next_batch(rank, ranks))
@@ -179,6 +192,66 @@ class RowBatches(Shuffle):
         """All rows once, in the store's order, for validation; the last batch may be short."""
         for start in range(0, len(self.rows), batch_size):
             yield self.codes(np.arange(start, min(start + batch_size, len(self.rows))))
+
+
+@dataclass(frozen=True)
+class SetBatch:
+    """Rows as sets of columns, each in an order of its own."""
+
+    codes: torch.Tensor
+    """int64 [S, B]: column-local codes, slots in the model's order."""
+    order: torch.Tensor
+    """int64 [T, B]: the slot at each position, those of absent cells last; T <= S leaves out what no row
+    scores."""
+    scored: torch.Tensor | None
+    """float32 [S, B]: 1 for slots that count in the loss, 0 for those of absent cells; None: all count."""
+
+
+class SetBatches(RowBatches):
+    """Batches of rows as sets: the order of a row's columns depends on (seed, position) alone."""
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        tokenizer: TableTokenizer,
+        seed: int,
+        global_batch_size: int,
+        slot_order: np.ndarray,
+        orders: SlotOrders,
+        absent: np.ndarray,
+    ) -> None:
+        """`absent` bool (S,): slots whose code 0 says that the cell is not there (first slots of columns with
+        missing: absent)."""
+        super().__init__(rows, tokenizer, seed, global_batch_size, slot_order)
+        self.orders, self._absent_slots = orders, np.flatnonzero(absent)
+
+    def batch(self, items: np.ndarray) -> SetBatch:
+        """The rows, each in the order that belongs to its number."""
+        return self._set_batch(items, items)
+
+    def batch_at(self, step: int, rank: int = 0, ranks: int = 1) -> SetBatch:
+        """A rank's slice of a global batch: a row's order is another one each epoch."""
+        first, count = self.share(rank, ranks)
+        position = step * self.global_batch_size + first
+        return self._set_batch(self.take(position, count), position + np.arange(count))
+
+    def _set_batch(self, items: np.ndarray, numbers: np.ndarray) -> SetBatch:
+        codes_SB = self.codes(items)
+        if not len(self._absent_slots):
+            return SetBatch(codes_SB, torch.from_numpy(self.orders(numbers)), None)
+        owner_S = self.orders.owner
+        groups_BK = np.full((len(items), int(owner_S[-1]) + 1), THEN)
+        missing = codes_SB.numpy()[self._absent_slots] == 0
+        groups_BK[:, owner_S[self._absent_slots]] = np.where(missing, LAST, THEN).T
+        return set_batch(codes_SB, self.orders(numbers, groups_BK), groups_BK[:, owner_S].T == THEN)
+
+
+def set_batch(codes_SB: torch.Tensor, order_SB: np.ndarray, scored_SB: np.ndarray) -> SetBatch:
+    """A batch without the positions that no row needs: those after every row's last scored slot."""
+    scored = np.take_along_axis(scored_SB, order_SB, 0).any(1)
+    longest = int(np.flatnonzero(scored).max(initial=0)) + 1
+    order = torch.from_numpy(np.ascontiguousarray(order_SB[:longest]))
+    return SetBatch(codes_SB, order, torch.from_numpy(scored_SB.astype(np.float32)))
 
 
 @dataclass(frozen=True)
@@ -197,11 +270,6 @@ class DocumentBatch:
     """bool [B]: the window begins its document, so P(first slot | BOS) is trained here and nowhere else."""
     ends: torch.Tensor
     """bool [B]: the document ends with the window, so EOD is trained after its last row."""
-
-    def split(self, size: int) -> list[DocumentBatch]:
-        """Pieces of at most `size` windows, all padded alike."""
-        parts = [tensor.split(size, dim=-1) for tensor in vars(self).values()]
-        return [DocumentBatch(*part) for part in zip(*parts, strict=True)]
 
 
 class DocumentBatches(Shuffle):
@@ -257,3 +325,18 @@ class DocumentBatches(Shuffle):
         """All windows once, in the store's order, for validation; the last batch may be short."""
         for start in range(0, len(self.windows), batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, len(self.windows))))
+
+
+Batch = torch.Tensor | SetBatch | DocumentBatch
+"""What a model's forward takes."""
+Batches = RowBatches | SetBatches | DocumentBatches
+"""Where a run's batches come from."""
+
+
+def micro_batches(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of at most `size` rows or windows, which are every tensor's last dimension."""
+    if isinstance(batch, torch.Tensor):
+        return list(batch.split(size, dim=-1))
+    names = [name for name, part in vars(batch).items() if part is not None]
+    parts = zip(*(getattr(batch, name).split(size, dim=-1) for name in names), strict=True)
+    return [replace(batch, **dict(zip(names, part, strict=True))) for part in parts]

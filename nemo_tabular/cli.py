@@ -96,6 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
         add_plan,
         add_train,
         add_generate,
+        add_impute,
         add_evaluate,
         add_submit,
         add_preflight,
@@ -393,7 +394,7 @@ def add_generate(verbs: Verbs) -> None:
         action="append",
         default=[],
         metavar="COLUMN=VALUE|FILE",
-        help="fix leading columns: to one value each (repeat it), or to the rows of a file",
+        help="fix columns (of a gpt: leading ones): to one value each (repeat it), or to the rows of a file",
     )
     verb.add_argument(
         "--temperature", type=float, default=1.0, help="below 1: likelier rows; above 1: rarer ones (1)"
@@ -407,6 +408,9 @@ def add_generate(verbs: Verbs) -> None:
         default=1.0,
         metavar="P",
         help="only the likeliest tokens that hold probability P (1)",
+    )
+    verb.add_argument(
+        "--order", metavar="ORDER", help="of columns, for a cgm: random or fixed (default: as it was trained)"
     )
     verb.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV (.gz) or Parquet to write")
 
@@ -425,9 +429,35 @@ def generate(arguments: argparse.Namespace) -> None:
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
+        order=arguments.order,
     )
     if place().rank == 0:
         print(f"{arguments.out}: {rows:,} rows")
+
+
+# ---- impute ----
+
+
+def add_impute(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "impute", "fill the missing cells of a table with a trained cgm", impute)
+    verb.add_argument("run", metavar="RUN", help="folder of a run whose model.kind is cgm")
+    add_table_options(verb)
+    verb.add_argument("--seed", type=int, default=0, help="the same seed gives the same cells (default: 0)")
+    verb.add_argument(
+        "--unseen",
+        metavar="POLICY",
+        help="what a value that training never saw is read as: nearest, other, clip (default: an error)",
+    )
+    verb.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV (.gz) or Parquet to write")
+
+
+def impute(arguments: argparse.Namespace) -> None:
+    from .synthesizer import Synthesizer
+
+    rows, cells = Synthesizer.load(arguments.run).write_imputed(
+        arguments.out, open_source(arguments), seed=arguments.seed, unseen=arguments.unseen
+    )
+    print(f"{arguments.out}: {rows:,} rows, {cells:,} cells filled")
 
 
 # ---- evaluate ----

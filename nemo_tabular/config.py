@@ -41,8 +41,8 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The transformer and how it is cut over ranks; Megatron's names."""
 
-    kind: Literal["gpt"] = "gpt"
-    """The model family."""
+    kind: Literal["gpt", "cgm"] = "gpt"
+    """The model family: gpt reads columns in one order, cgm (the Composable Generative Model) in any."""
     num_layers: int = Field(1, ge=1)
     """Transformer blocks."""
     hidden_size: int = Field(64, ge=1)
@@ -57,10 +57,16 @@ class ModelConfig(Section):
     """Norm before attention, before the MLP, and at the end."""
     init_method_std: float | None = Field(None, gt=0)
     """Standard deviation of the initial weights; None: 0.64 / sqrt(hidden_size)."""
-    order: Literal["entropy", "schema"] | tuple[str, ...] = "entropy"
-    """Order in which the model sees the columns of a row: rising marginal entropy, the table's, or a list of
-    names.
+    order: Literal["entropy", "schema", "random", "mixed", "fixed"] | tuple[str, ...] | None = None
+    """Order in which the model sees the columns of a row. The gpt: rising marginal entropy (entropy, the
+    default), the table's (schema), or a list of names. The cgm: a new one for every row (random), rising
+    entropy for all (fixed), or for a share of them (mixed, the default).
     """
+    fixed_share: float = Field(0.25, ge=0, le=1)
+    """Of the cgm with order: mixed: the share of the rows that it sees in the fixed order, in which it then
+    makes rows of which nothing is given."""
+    query: Literal["additive", "cross_attention"] = "additive"
+    """Of the cgm: how the next column is asked for: in one causal pass, or by attention to what was seen."""
     condition_on: tuple[str, ...] = ()
     """Columns that come first, so that `--given` can fix them."""
     tensor_model_parallel_size: int = Field(1, ge=1)
@@ -82,6 +88,17 @@ class ModelConfig(Section):
     recompute_num_layers of each stage again."""
     recompute_num_layers: int | None = Field(None, ge=1)
     """See recompute_method."""
+
+    @model_validator(mode="after")
+    def _orders(self) -> "ModelConfig":
+        if self.order is not None and (self.order in ("random", "mixed", "fixed")) != (self.kind == "cgm"):
+            known = "random, mixed or fixed" if self.kind == "cgm" else "entropy, schema or a list of columns"
+            raise ValueError(f"order {self.order!r} is not for kind {self.kind!r}, whose order is {known}")
+        if self.kind == "cgm" and self.context_parallel_size > 1:
+            raise ValueError(
+                "context_parallel_size is for long histories; the cgm reads single rows: set it to 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
@@ -190,8 +207,8 @@ class TrainerConfig(Section):
 
     max_steps: int | None = Field(None, ge=1)
     """Steps of the whole schedule; None: follows from max_epochs."""
-    max_epochs: float = Field(6.5, gt=0)
-    """Passes over the training rows, where max_steps is not given."""
+    max_epochs: float | None = Field(None, gt=0)
+    """Passes over the training rows, where max_steps is not given; None: 6.5 for the gpt, 20 for the cgm."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"
@@ -227,7 +244,7 @@ class TrainerConfig(Section):
     @field_validator("precision", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value  # YAML reads 32 as a number
+        return "32" if value == 32 else value  # YAML reads it as a number
 
 
 class RunConfig(Section):

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from .config import Config, load_config
 from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
-from .generate.documents import DocumentDecoder
 from .generate.histories import HistoryStream
 from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
+from .generate.sets import SetStream
 from .generate.shares import agreed, shared_tables
-from .generate.stream import RowStream
-from .generate.trie import RowDecoder, placement
+from .generate.streams import Stream, open_stream
+from .generate.trie import placement
+from .models.likelihood import ONE_ORDER, Likelihood, Question, open_likelihood
 from .models.saved import SavedModel
-from .models.score import row_nll
-from .readers import open_table, write_table
+from .readers import TableReader, open_table, write_table
 from .schema import Schema
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class Synthesizer:
     >>> s = Synthesizer("gpt").fit(df)
     >>> s.sample(1000, given={"sex": "Female"})
     >>> s.log_prob(df_test)
+    >>> s = Synthesizer("cgm").fit(df)
+    >>> s.sample(1000, given={"income": ">50K", "age": 30})
+    >>> s.impute(df_with_gaps)
     >>> s = Synthesizer("gpt").fit(df, group_by=["customer"], order_by=["date"])
     >>> s.sample(num_documents=1000)
     """
@@ -62,7 +65,7 @@ class Synthesizer:
         else:
             self.config = load_config(config, dotted)
         self._model: SavedModel | None = None
-        self._stream: RowStream | HistoryStream | None = None
+        self._stream: Stream | None = None
 
     def fit(
         self,
@@ -142,20 +145,10 @@ class Synthesizer:
 
     # ---- generation ----
 
-    def stream(self) -> RowStream | HistoryStream:
+    def stream(self) -> Stream:
         """The generator of tables, for whoever wants to write the pieces away himself."""
-        model = self.model
-        if self._stream is None and model.histories:
-            dtype, device = placement(model.config.hidden_size)
-            documents = DocumentDecoder(
-                model.weights(), dtype, context_rows=model.context_rows, device=device
-            )
-            self._stream = HistoryStream(documents, model.plan, model.tokenizer, model.longest_document)
-        elif self._stream is None:
-            dtype, device = placement(model.config.hidden_size)
-            self._stream = RowStream(
-                RowDecoder(model.weights(), dtype, device=device), model.plan, model.tokenizer
-            )
+        if self._stream is None:
+            self._stream = open_stream(self.model)
         return self._stream
 
     def _tables(
@@ -167,6 +160,7 @@ class Synthesizer:
         seed: int,
         first: tuple[int, int],
         sampling: Sampling,
+        order: str | None = None,
         here: Place = ALONE,
     ) -> Iterator[pa.Table]:
         """At least one table; `first`: the numbers of the first row and of the first document. With several
@@ -186,7 +180,9 @@ class Synthesizer:
                 "this model makes single rows: say how many with num_rows (on the command line --rows); "
                 "documents come from a model that was fitted with group_by"
             )
-        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling), here)
+        if order == "random" and not isinstance(stream, SetStream):
+            raise GenerationError(ONE_ORDER.format("order='random'"))
+        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling, order), here)
 
     def sample(
         self,
@@ -201,18 +197,20 @@ class Synthesizer:
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        order: str | None = None,
     ) -> pd.DataFrame:
         """`num_rows` synthetic rows as a data frame, columns in the table's order; row i depends on (seed, i)
         only.
 
-        `given`: values of leading columns, one for all rows or one a row (a data frame: one row for each of
-        its rows).
+        `given`: values of columns, one for all rows or one a row (a data frame: one row for each of its
+        rows); of any columns for the CGM, of the leading ones for the GPT. `order`: for the CGM, "random" (a
+        new order of the columns every few rows) or "fixed"; the default is what its training speaks for.
 
         A model of histories makes `num_documents` of them instead, with new keys; document i depends on
         (seed, i) only, and is cut off after `max_rows` rows (default: the longest document in training).
         """
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling)
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
         return pa.concat_tables(list(pieces)).to_pandas()
 
     def write(
@@ -229,6 +227,7 @@ class Synthesizer:
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        order: str | None = None,
     ) -> int:
         """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their
         number. Ranks that torchrun or srun started make them together: the same rows, and rank 0 writes them.
@@ -237,7 +236,7 @@ class Synthesizer:
             given = parse_given(given) if given else None
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
         here = place()
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, here)
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order, here)
         if here.rank:
             return agreed(sum(piece.num_rows for piece in pieces), here)
         rows = 0
@@ -247,35 +246,107 @@ class Synthesizer:
                 rows += piece.num_rows
         return agreed(rows, here)
 
+    def write_imputed(
+        self, path: str | Path, reader: TableReader, *, seed: int = 0, unseen: str | None = None
+    ) -> tuple[int, int]:
+        """As `impute`, from what `open_table` opened to a CSV or Parquet file: memory does not grow with the
+        rows. Returns their number and that of the cells filled.
+        """
+        stream, rows, cells = self._set_stream(), 0, 0
+        gaps = replace(self.schema, columns=tuple(replace(c, nullable=True) for c in self.schema.columns))
+        with write_table(path, self.schema) as out:
+            for batch in reader.batches(gaps):
+                out.write(stream.impute(batch, seed, first_row=rows, unseen=unseen))
+                rows += len(batch)
+                cells += sum(column.null_count for column in batch.columns)
+        return rows, cells
+
+    def _set_stream(self) -> SetStream:
+        stream = self.stream()
+        if not isinstance(stream, SetStream):
+            raise GenerationError(ONE_ORDER.format("impute"))
+        return stream
+
     # ---- scoring ----
 
-    def log_prob(self, table: Any, *, by_column: bool = False, unseen: str | None = None) -> Any:
+    def impute(
+        self, table: Any, *, seed: int = 0, imputations: int | None = None, unseen: str | None = None
+    ) -> pd.DataFrame:
+        """The table with every missing cell drawn given those of its row that are there, by a model that
+        reads columns in any order (the CGM). The same seed gives the same cells.
+
+        `imputations`: so many tables under each other, which differ in what was drawn, with the index level
+        "imputation"; analyse each and pool the results. Columns that the table lacks are filled as well.
+        `unseen`: as of `log_prob`.
+        """
+        import pandas as pd
+
+        stream = self._set_stream()
+        numbers = range(1 if imputations is None else imputations)
+        if not numbers:
+            raise GenerationError(f"imputations is {imputations!r}, expected at least 1")
+        index = table.index if isinstance(table, pd.DataFrame) else None
+        frames = [stream.impute(table, seed, number, unseen=unseen).to_pandas() for number in numbers]
+        for frame in frames:
+            frame.index = frame.index if index is None else index
+        return frames[0] if imputations is None else pd.concat(frames, keys=numbers, names=["imputation"])
+
+    # ---- scoring ----
+
+    def log_prob(
+        self,
+        table: Any,
+        *,
+        columns: Sequence[str] | None = None,
+        given: Sequence[str] | None = None,
+        orders: int = 1,
+        by_column: bool = False,
+        unseen: str | None = None,
+    ) -> Any:
         """Exact log-probability of each row in nats: float64 (rows,), or with `by_column` a data frame (rows,
         columns).
 
-        Each column is conditional on those before it in the model's order; the sum is the same in any case. A
-        number's resolution is the table's: integers have probabilities, floats the probability of their step.
-        `unseen` says what a value that training never saw is scored as ("nearest", "other", ...); by default
-        it is a CodecError.
+        Of all columns, each conditional on those before it in the model's order; the sum is the same in any
+        case. The CGM scores any `columns` (default: all others) `given` any others; columns that are neither
+        are left out, and the table need not have them. With `orders` above 1 it averages the probability
+        over so many random orders of columns, which is what its samples follow.
+
+        A number's resolution is the table's: integers have probabilities, floats the probability of their
+        step. `unseen` says what a value that training never saw is scored as ("nearest", "other", ...); by
+        default it is a CodecError.
         """
-        model = self.model
-        if model.histories:
-            raise GenerationError(
-                "log_prob of histories is not offered: this model was trained on documents of many rows"
-            )
-        codes = model.tokenizer.encode_codes(table, unseen=unseen)
-        modelled = torch.from_numpy(np.ascontiguousarray(codes[:, model.plan.slots].T).astype(np.int64))
-        _, device = placement(model.config.hidden_size)
-        nll_SB = row_nll(model.weights().to(device), modelled).double().cpu().numpy()
-        columns = np.log(model.tokenizer.widths(codes).astype(np.float64))
-        names = list(model.tokenizer.columns)
-        owner = [names.index(model.plan.columns[c]) for c in model.plan.column_of_slot(model.tokenizer)]
-        np.add.at(columns.T, owner, nll_SB)
-        if not by_column:
-            return -columns.sum(1)
         import pandas as pd
 
-        return pd.DataFrame(-columns, columns=names)
+        if by_column and orders > 1:
+            raise GenerationError("log_prob: by_column tells the parts of one order; leave orders at 1")
+        question = Question(columns, given, orders, unseen)
+        log_p = self._likelihood().log_prob(table, question)
+        if not by_column:
+            return np.logaddexp.reduce(log_p.sum(2), axis=0) - np.log(orders)
+        frame = pd.DataFrame(log_p[0], columns=list(self.model.tokenizer.columns))
+        asked = columns or [name for name in frame if name not in (given or ())]
+        return frame[list(asked)]
+
+    def _likelihood(self) -> Likelihood:
+        return open_likelihood(self.model, placement(self.model.config.hidden_size)[1])
+
+    def predict_proba(
+        self, table: Any, target: str, *, orders: int = 1, unseen: str | None = None
+    ) -> pd.DataFrame:
+        """Probabilities of the values of column `target`, one column a value, given all other cells that the
+        table has; its own column `target`, if any, is not looked at. For models that read in any order (the
+        CGM), and columns of one token a value. `orders`: average over so many orders of the other columns.
+        """
+        import pandas as pd
+
+        tokenizer = self.model.tokenizer
+        p = self._likelihood().probabilities(table, target, Question(orders=orders, unseen=unseen))
+        codes = np.arange(p.shape[1], dtype=np.int32)[:, None]
+        values = tokenizer.codecs[target].decode(codes)
+        known = values.is_valid().to_numpy(zero_copy_only=False)
+        p = p[:, known] / p[:, known].sum(1, keepdims=True)
+        index = table.index if isinstance(table, pd.DataFrame) else None
+        return pd.DataFrame(p, index=index, columns=values.to_pandas()[known].tolist())
 
 
 def validation_share(rows: int | None) -> float:
@@ -308,6 +379,7 @@ def _request(
     seed: int,
     first_row: int,
     sampling: Sampling,
+    order: str | None,
 ) -> GenerationRequest:
     values = {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
     if num_rows is None:
@@ -315,7 +387,7 @@ def _request(
         if not lengths:
             raise GenerationError("how many rows? Say so, or give a condition for each")
         num_rows = lengths[0]
-    return GenerationRequest(num_rows, seed, first_row, values, sampling)
+    return GenerationRequest(num_rows, seed, first_row, values, sampling, order)
 
 
 def _yaml(value: Any) -> str:

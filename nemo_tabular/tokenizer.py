@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,6 +135,37 @@ class TableTokenizer:
             out_BS[start : start + batch.num_rows] = columns_SB.T
             start += batch.num_rows
         return out_BS
+
+    def encode_cells(
+        self, table: Any, columns: Sequence[str], unseen: str | None = None, *, lacking: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of these columns, int32 (rows, slots), 0 in all others, and which of their cells are missing,
+        bool (rows, columns of the tokenizer); cells of other columns are not looked at.
+
+        `lacking`: columns that the table does not have are missing in every row, and so may be cells of
+        columns that had no missing ones at fit; else both are errors. Raises as `encode` does.
+        """
+        table = as_arrow(table)
+        others = [n for n in self.schema.names if n in table.column_names and n not in columns]
+        there = [n for n in columns if n in table.column_names or not lacking]
+        wanted = Schema(tuple(column for column in self.schema.columns if column.name in there))
+        table = conform(table.drop_columns(others), wanted)
+        codes_BS = np.zeros((table.num_rows, self.num_slots), np.int32)
+        missing_BK = np.zeros((table.num_rows, len(self.columns)), bool)
+        for k, name in enumerate(self.columns):
+            if name not in there:
+                missing_BK[:, k] = name in columns
+                continue
+            values, codec = table.column(name).combine_chunks(), self.codecs[name]
+            missing_BK[:, k] = values.is_null().to_numpy(zero_copy_only=False)
+            if lacking and not codec.nullable and missing_BK[:, k].any():
+                rows = ~missing_BK[:, k]
+                codes_BS[rows, self.column_slots[name]] = codec.encode(
+                    values.filter(pa.array(rows)), unseen=unseen
+                )
+            else:
+                codes_BS[:, self.column_slots[name]] = codec.encode(values, unseen=unseen)
+        return codes_BS, missing_BK
 
     def codes(self, ids: np.ndarray) -> np.ndarray:
         """Ids (rows, slots) -> column-local codes, int32. Raises CodecError at the first id out of place."""

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mixed_table import fitted, mixed_table, schema_of
 
-from nemo_tabular.batches import DocumentBatches, Permutation, RowBatches, Shuffle
+from nemo_tabular.batches import DocumentBatches, Permutation, RowBatches, SetBatches, Shuffle, micro_batches
 from nemo_tabular.errors import ConfigError
+from nemo_tabular.orders import SlotOrders
 from nemo_tabular.store import prepare
 
 # --- the permutation ---
@@ -204,3 +205,68 @@ def test_batches_are_no_longer_than_their_longest_window(documents_store):
     for step in range(10):
         batch = batches.next_documents()
         assert len(batch.codes) == int(batch.lengths[0]) == documents.rows[batches.at(step)[0]]
+
+
+# --- rows as sets ---
+
+
+def set_batches(absent_age=False, seed=3, share=0.0):
+    table, tokenizer = fitted()
+    owner = np.repeat(
+        np.arange(len(tokenizer.columns)), [s.stop - s.start for s in tokenizer.column_slots.values()]
+    )
+    absent = np.zeros(tokenizer.num_slots, bool)
+    absent[tokenizer.column_slots["age"].start] = absent_age
+    orders = SlotOrders(owner, share, seed)
+    rows = tokenizer.encode(table)
+    batches = SetBatches(rows, tokenizer, seed, 32, np.arange(tokenizer.num_slots), orders, absent)
+    return batches, table, tokenizer
+
+
+def test_orders_of_rows_depend_on_the_position_not_on_ranks_and_change_with_the_epoch():
+    batches, *_ = set_batches()
+    whole = batches.batch_at(5)
+    parts = [batches.batch_at(5, rank, 4) for rank in range(4)]
+    for name in ("codes", "order"):
+        assert torch.equal(torch.cat([getattr(p, name) for p in parts], 1), getattr(whole, name))
+    assert torch.equal(batches.batch_at(5).order, whole.order)
+    assert whole.scored is None
+    first = {int(i): batches.batch_at(s).order[:, b] for s in range(15) for b, i in enumerate(batches.at(s))}
+    later = {
+        int(i): batches.batch_at(s).order[:, b] for s in range(16, 31) for b, i in enumerate(batches.at(s))
+    }
+    same = [torch.equal(first[i], later[i]) for i in first.keys() & later.keys()]
+    assert len(same) > 300 and np.mean(same) < 0.02
+
+
+def test_validation_rows_keep_their_order():
+    batches, *_ = set_batches()
+    items = np.arange(40)
+    assert torch.equal(batches.batch(items).order, batches.batch(items).order)
+    assert torch.equal(batches.batch(items).order[:, 9:], batches.batch(items[9:]).order)
+
+
+def test_absent_cells_stand_last_and_do_not_count():
+    batches, table, tokenizer = set_batches(absent_age=True)
+    items = np.arange(200)
+    batch = batches.batch(items)
+    slots = tokenizer.column_slots["age"]
+    missing = table["age"].is_null().to_numpy(zero_copy_only=False)[items]
+    assert missing.any()
+    for row in items:
+        order = batch.order[:, row].tolist()
+        scored = {s for s in range(tokenizer.num_slots) if batch.scored[s, row]}
+        gone = set(range(slots.start, slots.stop)) if missing[row] else set()
+        assert scored == set(range(tokenizer.num_slots)) - gone
+        assert set(order[: len(scored)]) == scored
+    only = batches.batch(items[missing])
+    assert len(only.order) == tokenizer.num_slots - (slots.stop - slots.start)
+
+
+def test_micro_batches_are_pieces_of_the_batch():
+    batches, *_ = set_batches(absent_age=True)
+    batch = batches.batch_at(0)
+    pieces = micro_batches(batch, 12)
+    assert [p.codes.shape[1] for p in pieces] == [12, 12, 8]
+    for name in ("codes", "order", "scored"):
+        assert torch.equal(torch.cat([getattr(p, name) for p in pieces], 1), getattr(batch, name))

@@ -223,3 +223,22 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(pipeline, tmp_path):
     assert process.returncode == 130 and "interrupted: stopped in good order" in rest
     resumed = run(*train, *long, f"run.dir={tmp_path / 'run'}")
     assert resumed.returncode == 0 and "400 steps" in resumed.stdout
+
+
+def test_a_cgm_goes_the_same_way_and_fills_gaps(pipeline, tmp_path, told):
+    out, trained, gaps = tmp_path / "out.csv", tmp_path / "run", tmp_path / "gaps.csv"
+    settings = ["model.kind=cgm", f"data.store={pipeline.store}", f"run.dir={trained}"]
+    assert main(["train", str(pipeline.recipe), *settings]) == 0
+    assert main(["generate", str(trained), "--rows", "40", "--given", "age=33", "-o", str(out)]) == 0
+    assert set(pd.read_csv(out)["age"]) == {33}
+    assert main(["generate", str(trained), "--rows", "40", "--order", "random", "-o", str(out)]) == 0
+    table = pd.read_csv(pipeline.table, dtype=str, keep_default_na=False).head(50)
+    table.loc[::3, ["city", "age"]] = ""
+    table.to_csv(gaps, index=False)
+    assert main(["impute", str(trained), str(gaps), "--seed", "4", "-o", str(out)]) == 0
+    filled = pd.read_csv(out, dtype=str, keep_default_na=False)
+    assert not (filled[["city", "age"]] == "").any().any()
+    there = table["age"] != ""
+    assert (filled["age"][there] == table["age"][there]).all() and (filled["zip"] == table["zip"]).all()
+    assert "any order: fit the CGM" in told("impute", pipeline.run, gaps, "-o", out)
+    assert "age" in told("generate", trained, "--rows", 3, "--given", "age=3000", "-o", out)

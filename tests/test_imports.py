@@ -27,6 +27,8 @@ ORDER = [
     ["tokenizer", "testing"],
     ["nemo_import"],
     ["store"],
+    ["uniforms"],
+    ["orders"],
     ["batches"],
     ["engine"],
     ["features"],

@@ -17,12 +17,12 @@ import torch
 
 from ..errors import GenerationError
 from ..models.weights import DecoderWeights
+from ..uniforms import row_states, uniforms
 from .compiled import CompiledSteps
 from .constraints import leading_codes, masked_bias
 from .lanes import LaneStep, TorchSteps
 from .request import Sampling
 from .trie import compiled_library
-from .uniforms import row_states, uniforms
 
 CACHE_BYTES = 1 << 28  # keys and values of all lanes
 CUDA_CACHE_BYTES = 1 << 33

@@ -15,10 +15,10 @@ from ..errors import GenerationError
 from ..models.order import RowPlan
 from ..schema import Column
 from ..tokenizer import TableTokenizer
+from ..uniforms import row_states
 from .documents import Document, DocumentDecoder
 from .request import HistoryRequest
 from .stream import PIECE, completed
-from .uniforms import row_states
 
 TEXT_KEY = "synthetic-{:06d}"
 

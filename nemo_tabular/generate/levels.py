@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from ..errors import GenerationError
 from ..models.weights import DecoderWeights
+from ..uniforms import row_states, uniforms
 from .constraints import NOT_FINITE, Draw
 from .request import Sampling
-from .uniforms import row_states, uniforms
 
 CHUNK = 512  # a chunk's activations fit a core's second-level cache at 64 wide
 CUDA_CHUNK = 16_384  # enough rows to fill a GPU

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from ..errors import GenerationError
 
+ORDERS = ("random", "fixed")
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -48,10 +50,15 @@ class GenerationRequest:
     given: Mapping[str, Any] = field(default_factory=dict)
     """Values of leading columns: one for all rows, or a sequence with one a row (begun again at the end)."""
     sampling: Sampling = field(default_factory=Sampling)
+    order: str | None = None
+    """For models that read in any order: a new order of the columns every few rows (random), or the model's
+    own for all (fixed); None: what its training speaks for."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "seed", "first_row"):
             _check_number(name, getattr(self, name), 0)
+        if self.order not in (None, *ORDERS):
+            raise GenerationError(f"order is {self.order!r}, expected one of {', '.join(ORDERS)}")
         lengths = {name: len(values) for name, values in self.given.items() if is_sequence(values)}
         if len(set(lengths.values())) > 1:
             raise GenerationError(f"given columns differ in their number of values: {lengths}")

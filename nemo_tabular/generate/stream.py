@@ -15,9 +15,9 @@ from ..codecs import Codec
 from ..errors import CodecError, GenerationError, nearest
 from ..models.order import RowPlan
 from ..tokenizer import TableTokenizer
+from ..uniforms import row_states, uniforms
 from .request import GenerationRequest, is_sequence
 from .trie import RowDecoder
-from .uniforms import row_states, uniforms
 
 PIECE = 32_768  # rows of one table: their codes fit a core's cache
 RESIDUAL_SLOT = 1 << 40  # the fine remainders draw from numbers of their own, beyond every modelled slot
@@ -59,20 +59,29 @@ class RowStream:
 
     def _given(self, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,)."""
-        names = self.tokenizer.columns
-        for name in given:
-            if name not in names:
-                raise GenerationError(f"given: the table has no column {name!r}{nearest(name, list(names))}")
+        cells = given_cells(self.tokenizer, given)
         if set(given) != set(self.plan.columns[: len(given)]):
             raise GenerationError(_not_leading(list(given), self.plan.columns))
-        lines = max((len(values) for values in given.values() if is_sequence(values)), default=1)
-        codes_GW = np.zeros((lines, self.tokenizer.num_slots), np.int32)
-        fixed_W = np.zeros(self.tokenizer.num_slots, bool)
-        for name, values in given.items():
-            slots = self.tokenizer.column_slots[name]
-            codes_GW[:, slots] = given_codes(self.tokenizer.codecs[name], values)
-            fixed_W[slots] = True
-        return codes_GW, fixed_W
+        return cells
+
+
+def given_cells(tokenizer: TableTokenizer, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,).
+
+    Raises GenerationError for a column that is unknown and for a value that it cannot hold.
+    """
+    names = tokenizer.columns
+    for name in given:
+        if name not in names:
+            raise GenerationError(f"given: the table has no column {name!r}{nearest(name, list(names))}")
+    lines = max((len(values) for values in given.values() if is_sequence(values)), default=1)
+    codes_GW = np.zeros((lines, tokenizer.num_slots), np.int32)
+    fixed_W = np.zeros(tokenizer.num_slots, bool)
+    for name, values in given.items():
+        slots = tokenizer.column_slots[name]
+        codes_GW[:, slots] = given_codes(tokenizer.codecs[name], values)
+        fixed_W[slots] = True
+    return codes_GW, fixed_W
 
 
 def completed(

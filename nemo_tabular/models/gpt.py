@@ -33,6 +33,7 @@ EMBEDDING_STD = 0.1
 POSITION_STD = 0.02
 
 Batch = Tensor | DocumentBatch
+"""Codes of rows (S, B), or windows of histories."""
 
 
 class TabularGPT(StageModule):
@@ -67,19 +68,25 @@ class TabularGPT(StageModule):
         if stage.first or stage.last:
             self.embedding = share.parameter(normal("embedding", (vocab, hidden), seed, EMBEDDING_STD))
             self.tie()
-        if stage.first:
-            self.position = torch.nn.Parameter(torch.empty(len(sizes), hidden))
-            self.begin = torch.nn.Parameter(torch.empty(2 if histories else 1, hidden))
-            if histories:
-                self.row_position = torch.nn.Parameter(torch.empty(max_rows + 1, hidden))
-            for name, parameter in self.named_parameters():
-                if name != "embedding":
-                    draw_(parameter, name, seed, POSITION_STD, groups.tp)
+        for name, rows in self.tables(model).items():
+            setattr(self, name, torch.nn.Parameter(torch.empty(rows, hidden)))
+            draw_(getattr(self, name), name, seed, POSITION_STD, groups.tp)
         if stage.last:
             self.bias = share.parameter(torch.zeros(vocab) if log_marginals is None else log_marginals)
         self.blocks = engine_block.transformer_block(self.config, groups, seed=seed, stage=stage)
         self.shift_S1: Tensor
         self.register_buffer("shift_S1", torch.tensor(self.offsets[:-1]).unsqueeze(1), persistent=False)
+
+    position: torch.nn.Parameter
+    begin: torch.nn.Parameter
+    row_position: torch.nn.Parameter
+
+    def tables(self, model: ModelConfig) -> dict[str, int]:
+        """Rows of each small table of hidden-sized vectors that this stage holds."""
+        if not self.stage.first:
+            return {}
+        tables = {"position": len(self.sizes), "begin": 2 if self.histories else 1}
+        return tables | ({"row_position": self.max_rows + 1} if self.histories else {})
 
     def shape(self, batch: Batch) -> tuple[int, int]:
         """(positions after padding, documents)."""

@@ -39,6 +39,15 @@ class RowPlan:
             owner[tokenizer.column_slots[name]] = place
         return owner[self.slots]
 
+    def absent_slots(self, tokenizer: TableTokenizer) -> np.ndarray:
+        """bool (S,): modelled slots whose code 0 says that the cell is not there: the first ones of columns
+        with `missing: absent`."""
+        absent = np.zeros(tokenizer.num_slots, bool)
+        for column in tokenizer.schema.coded:
+            first = tokenizer.column_slots[column.name].start
+            absent[first] = column.missing == "absent" and tokenizer.codecs[column.name].nullable
+        return absent[self.slots]
+
 
 def marginal_entropies(codes: np.ndarray, tokenizer: TableTokenizer) -> dict[str, float]:
     """Entropy in nats of each column's modelled codes in a sample, codes int (rows, table's slots)."""

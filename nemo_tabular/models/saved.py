@@ -26,7 +26,7 @@ from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..tokenizer import TableTokenizer
 from .order import RowPlan
-from .weights import DecoderWeights
+from .weights import DecoderWeights, SetWeights
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -201,6 +201,19 @@ class SavedModel:
             row_position=tensors.get("row_position"),
             histories=self.histories,
         )
+
+    def set_weights(self) -> SetWeights:
+        """The parameters of a CGM."""
+        tensors = {name: t.float() for name, t in self.tensors.items()}
+        cross = None
+        if self.config.query == "cross_attention":
+            names = {"q": "linear_q", "k": "linear_k", "v": "linear_v", "proj": "linear_proj"}
+            cross = {name: tensors[f"cross.{long}.weight"] for name, long in names.items()}
+            for norm, long in {"query_norm": "query_norm", "final": "final_layernorm"}.items():
+                cross[f"{norm}_w"] = tensors[f"cross.{long}.weight"]
+                if self.config.normalization == "LayerNorm":
+                    cross[f"{norm}_b"] = tensors[f"cross.{long}.bias"]
+        return SetWeights(self.weights(), tensors["column"], cross)
 
     def _block(self, tensors: dict[str, Tensor], layer: int) -> dict[str, Tensor]:
         name = f"blocks.layers.{layer}"

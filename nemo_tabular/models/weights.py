@@ -125,3 +125,31 @@ class DecoderWeights:
     def max_rows(self) -> int:
         """Rows of one window: 1 for a model of rows."""
         return 1 if self.row_position is None else len(self.row_position) - 1
+
+
+@dataclass(frozen=True)
+class SetWeights:
+    """What decoding needs of a CGM."""
+
+    base: DecoderWeights
+    """Slots in the plan's order; `position` holds the queries of the slots."""
+    column: Tensor
+    """(S, H): added to the value of each slot where it is seen."""
+    cross: Mapping[str, Tensor] | None = None
+    """Of `query: cross_attention`: q, k, v, proj (H, H), query_norm_w, final_w (H,), and with LayerNorm
+    query_norm_b, final_b (H,)."""
+
+    def ordered(self, slots: Sequence[int]) -> DecoderWeights:
+        """The GPT of rows that have these slots in this order: one order is all that tells the two apart."""
+        assert self.cross is None, "only the additive query is a GPT in one order"
+        base, offsets = self.base, self.base.offsets
+        ids = torch.cat([torch.arange(offsets[s], offsets[s + 1]) for s in slots])
+        position = base.position[list(slots)]
+        position[1:] += self.column[list(slots[:-1])]
+        return replace(
+            base,
+            sizes=[base.sizes[s] for s in slots],
+            embedding=base.embedding[ids],
+            position=position,
+            bias=base.bias[ids],
+        )

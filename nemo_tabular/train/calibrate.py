@@ -9,9 +9,9 @@ single columns .0060 to .0015).
 import numpy as np
 import torch
 
-from ..batches import DocumentBatches, RowBatches
+from ..batches import Batches, RowBatches
 from ..engine.step import TrainStep
-from .validate import codes_of, to_device
+from .validate import to_device
 
 MAX_DOCUMENTS = 32_768
 BATCH = 2048
@@ -20,7 +20,7 @@ PRIOR = 0.5  # count added to both sides, so that a code that never occurs keeps
 
 def calibrate(
     step: TrainStep,
-    batches: RowBatches | DocumentBatches,
+    batches: Batches,
     vocab_size: int,
     device: torch.device,
     rank: int = 0,
@@ -30,9 +30,8 @@ def calibrate(
     code agree over (at most 32,768 of) the rows; the same on all ranks. Data-parallel places share the work.
     """
     size = BATCH if isinstance(batches, RowBatches) else max(1, BATCH // 32)
-    read = codes_of(batches)
     items = batches.take(0, min(batches.num_items, MAX_DOCUMENTS))
     pieces = np.array_split(items, -(-len(items) // size))[rank::ranks]
-    mine = (to_device(read(some), device) for some in pieces)
+    mine = (to_device(batches.batch(some), device) for some in pieces)
     predicted, found = step.total(mine, "counts", (2, vocab_size)).cpu()
     return torch.log((found + PRIOR) / (predicted + PRIOR))

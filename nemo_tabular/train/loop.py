@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..batches import DocumentBatches, RowBatches
+from ..batches import Batches, micro_batches
 from ..config import Config
 from ..engine.control import Control
 from ..engine.step import TrainStep
@@ -25,7 +25,7 @@ from ..errors import ConfigError
 from .checkpoints import Checkpoints, TrainState
 from .logs import RunLog
 from .schedule import learning_rate, parse_time
-from .validate import Validation, codes_of, to_device
+from .validate import Validation, to_device
 from .watchdog import Watchdog
 
 log = logging.getLogger("nemo_tabular")
@@ -59,7 +59,7 @@ class Loop:
     config: Config
     step: TrainStep
     micro_batch_size: int
-    batches: RowBatches | DocumentBatches
+    batches: Batches
     validation: Validation | None
     state: TrainState
     log: RunLog
@@ -117,11 +117,8 @@ class Loop:
     def _one_step(self) -> tuple[float, float]:
         state = self.state
         self.watchdog.at(state.step, 0)
-        codes = to_device(
-            codes_of(self.batches)(self.batches.at(state.step, self.rank, self.ranks)), self.device
-        )
-        size = self.micro_batch_size
-        pieces = codes.split(size, dim=1) if isinstance(codes, Tensor) else codes.split(size)
+        batch = to_device(self.batches.batch_at(state.step, self.rank, self.ranks), self.device)
+        pieces = micro_batches(batch, self.micro_batch_size)
         lr = learning_rate(self.config.optim, state.step, state.steps)
         self.watchdog.at(state.step, 1)
         loss, norm = self.step(pieces, lr)

@@ -10,13 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import DocumentBatches, RowBatches
 from ..config import Config, load_config
 from ..engine.control import Control
 from ..engine.launch import start
@@ -28,11 +26,11 @@ from ..engine.step import TrainStep
 from ..engine.whole import whole_tensors
 from ..errors import ConfigError, StoreError
 from ..models.gpt import TabularGPT
-from ..models.order import RowPlan, column_order
 from ..models.saved import SavedModel
 from ..store import TokenStore
 from .calibrate import calibrate
 from .checkpoints import Checkpoints, Found, TrainState
+from .family import find_family
 from .logs import RunLog
 from .loop import Loop, stop_signals
 from .schedule import num_steps, resolve
@@ -40,10 +38,6 @@ from .validate import Validation
 from .watchdog import Watchdog
 
 log = logging.getLogger("nemo_tabular")
-
-ORDER_SAMPLE = 65_536  # rows that decide the order of the columns
-ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
-
 
 FREE = {
     *("max_time", "log_every_n_steps", "num_threads", "hang_timeout"),
@@ -76,6 +70,7 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
+    find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     histories = store.manifest.mode != "rows"
     config = resolve(config, store.manifest.splits["train"].documents, histories)
     _layout(config)  # one that cannot be is refused before the folder is anybody's
@@ -152,19 +147,11 @@ class _Run:
         if config.trainer.num_threads is not None:
             torch.set_num_threads(config.trainer.num_threads)
         self.layout, self.micro_batch_size = _layout(config)
-        assert config.data.global_batch_size is not None
-        self.batch_size = config.data.global_batch_size
         self.groups = start(self.layout, config.run.seed)
         self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
         self.device = rank_device()
-        self.histories = store.manifest.mode != "rows"
-        if self.histories and not 0 < config.data.context_rows < config.data.max_rows:
-            raise ConfigError(
-                f"data.context_rows is {config.data.context_rows}, data.max_rows {config.data.max_rows}: a "
-                "window that continues a history reads at least 1 row again, and fewer than it holds"
-            )
-        if self.histories and config.trainer.final_fit:
-            raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
+        self.family = find_family(config.model.kind, store.manifest.mode)(config, store)
+        self.log = RunLog(config.run, folder, quiet=control.rank != 0)
 
     def _checkpoints(self) -> Checkpoints | None:
         if self.folder is None:
@@ -179,83 +166,19 @@ class _Run:
             files={"tokenizer.json": json.dumps(tokenizer.to_json(), indent=1).encode()},
         )
 
-    def _plan(self) -> RowPlan:
-        store, model = self.store, self.config.model
-        if self.histories:
-            documents = store.documents("train")
-            count = min(len(documents), ORDER_DOCUMENTS)
-            most = np.minimum(documents.rows[:count], ORDER_SAMPLE // count).tolist()
-            sample = np.concatenate([documents.document(d, rows=rows) for d, rows in enumerate(most)])
-        else:
-            sample = np.asarray(store.rows("train")[:ORDER_SAMPLE])
-        codes = store.tokenizer.codes(sample)
-        order = column_order(codes, store.tokenizer, model.order, model.condition_on)
-        return RowPlan.of(store.tokenizer, order)
-
-    def _log_marginals(self) -> Tensor:
-        """Where the head's bias starts: log shares of each slot's codes, none zero; EOD of histories last in
-        slot 0.
-        """
-        parts = []
-        for s, slot in enumerate(self.plan.slots):
-            counts = self.store.marginal_counts[slot].astype(np.float64)
-            if self.histories and s == 0:
-                counts = np.append(counts, len(self.store.documents("train")))
-            parts.append(np.log((counts + 0.5) / (counts + 0.5).sum()))
-        return torch.from_numpy(np.concatenate(parts)).float()
-
     def _chunks(self) -> list[TabularGPT]:
         """This rank's part of a new model."""
-        config = self.config
-        return [
-            TabularGPT(
-                config.model,
-                config.trainer.precision,
-                self.plan.sizes,
-                self.groups,
-                log_marginals=self._log_marginals(),
-                histories=self.histories,
-                max_rows=config.data.max_rows if self.histories else 1,
-                seed=config.run.seed,
-                stage=stage,
-            ).to(self.device)
-            for stage in stages(self.groups, config.model.virtual_pipeline_model_parallel_size)
-        ]
-
-    def _batches(self, split: str) -> RowBatches | DocumentBatches:
-        data, tokenizer = self.config.data, self.store.tokenizer
-        if self.histories:
-            return DocumentBatches(
-                self.store.documents(split),
-                tokenizer,
-                self.config.run.seed,
-                self.batch_size,
-                max_rows=data.max_rows,
-                stride=data.max_rows - data.context_rows,
-                slot_order=self.plan.slots,
-            )
-        rows: Any = (
-            self.store.rows(split)
-            if split != "all"
-            else np.concatenate(
-                [
-                    np.asarray(self.store.rows(name))
-                    for name in ("train", "validation")
-                    if name in self.store.splits
-                ]
-            )
-        )
-        return RowBatches(rows, tokenizer, self.config.run.seed, self.batch_size, self.plan.slots)
+        parts = stages(self.groups, self.config.model.virtual_pipeline_model_parallel_size)
+        return [self.family.network(self.groups, stage).to(self.device) for stage in parts]
 
     def _validation(self) -> Validation | None:
         if "validation" not in self.store.splits:
             return None
         limit = self.config.trainer.limit_val_rows
-        return Validation(self._batches("validation"), self.store.tokenizer, self.plan, limit, self.device)
+        batches, plan = self.family.batches("validation"), self.family.plan
+        return Validation(batches, self.store.tokenizer, plan, limit, self.device)
 
     def run(self) -> TrainResult:
-        self.plan = self._plan()
-        self.log = RunLog(self.config.run, self.folder, quiet=self.control.rank != 0)
         self.checkpoints = self._checkpoints()
         try:
             with Watchdog(self.config.trainer.hang_timeout) as self.watchdog:
@@ -301,11 +224,11 @@ class _Run:
         self, split: str, state: TrainState, resumed: Found | None, validation: Validation | None
     ) -> Loop:
         step = TrainStep(self._chunks(), self.config.optim, self.groups)
-        batches = self._batches(split)
+        batches = self.family.batches(split)
         if resumed is not None and self.checkpoints is not None:
             self.checkpoints.restore(resumed, step)
             batches.load_state_dict(state.data)
-        state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.batch_size)
+        state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.family.batch_size)
         return Loop(
             config=self.config,
             step=step,
@@ -331,7 +254,7 @@ class _Run:
         if loop.validation and self.config.trainer.final_fit:
             return {}
         loop.use_best()
-        batches = loop.batches if self.histories else self._batches("all")
+        batches = self.family.calibration_batches()
         vocab = loop.step.modules[0].offsets[-1]
         shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
         whole = whole_tensors(loop.step.modules, loop.step.weights())
@@ -348,19 +271,13 @@ class _Run:
             "store": self.store.fingerprint(),
             "seed": self.config.run.seed,
         }
-        data, rows = self.config.data, self.store.documents("train").rows if self.histories else np.ones(1)
-        longest = int(rows.max())
-        continued = self.histories and longest >= data.max_rows
         saved = SavedModel(
-            self.config.model,
-            self.plan,
-            self.store.tokenizer,
-            weights,
-            self.histories,
-            data.max_rows if self.histories else 1,
-            info,
-            data.context_rows if continued else None,
-            longest,
+            config=self.config.model,
+            plan=self.family.plan,
+            tokenizer=self.store.tokenizer,
+            tensors=weights,
+            info=info,
+            **self.family.remembered(),
         )
         if self.folder is not None:
             saved.save(self.folder / "model")

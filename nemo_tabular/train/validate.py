@@ -5,11 +5,12 @@ cell).
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ..batches import DocumentBatch, DocumentBatches, RowBatches
+from ..batches import Batch, Batches, RowBatches
 from ..engine.step import TrainStep
 from ..models.order import RowPlan
 from ..tokenizer import TableTokenizer
@@ -22,7 +23,7 @@ class Validation:
 
     def __init__(
         self,
-        batches: RowBatches | DocumentBatches,
+        batches: Batches,
         tokenizer: TableTokenizer,
         plan: RowPlan,
         limit: int,
@@ -42,12 +43,12 @@ class Validation:
     def __bool__(self) -> bool:
         return self.documents > 0
 
-    def _batches(self, rank: int, ranks: int) -> Iterator[torch.Tensor | DocumentBatch]:
+    def _batches(self, rank: int, ranks: int) -> Iterator[Batch]:
         """Every so many-th batch, beginning with the rank's own."""
         size = BATCH if isinstance(self.batches, RowBatches) else max(1, BATCH // 32)
-        read = codes_of(self.batches)
         for start in range(rank * size, self.items, ranks * size):
-            yield to_device(read(np.arange(start, min(start + size, self.items))), self.device)
+            items = np.arange(start, min(start + size, self.items))
+            yield to_device(self.batches.batch(items), self.device)
 
     def _residual(self, tokenizer: TableTokenizer) -> np.ndarray:
         """Mean nats a document of each column's remainder (columns in the model's order)."""
@@ -72,15 +73,10 @@ class Validation:
         return float(nats.sum()), dict(zip(self.columns, nats.tolist(), strict=True))
 
 
-def codes_of(batches: RowBatches | DocumentBatches):  # type: ignore[no-untyped-def]
-    """The function from item numbers to a batch."""
-    return batches.codes if isinstance(batches, RowBatches) else batches.batch
-
-
-def to_device(batch: torch.Tensor | DocumentBatch, device: torch.device) -> torch.Tensor | DocumentBatch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the model is."""
     if device.type == "cpu":
         return batch
-    if isinstance(batch, DocumentBatch):
-        return DocumentBatch(**{name: t.to(device) for name, t in vars(batch).items()})
-    return batch.to(device, non_blocking=True)
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    return replace(batch, **{name: part.to(device) for name, part in vars(batch).items() if part is not None})

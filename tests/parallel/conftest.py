@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-SCENARIOS = ["parity_scenario", "launch_scenario", "run_scenario"]
+SCENARIOS = ["parity_scenario", "launch_scenario", "run_scenario", "cgm_scenario"]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from nemo_tabular.batches import DocumentBatch
+from nemo_tabular.batches import DocumentBatch, micro_batches
 from nemo_tabular.config import load_config
 from nemo_tabular.engine.launch import start
 from nemo_tabular.engine.layout import ParallelLayout
@@ -44,9 +44,7 @@ def document_batch(step: int) -> DocumentBatch:
 def share(batch: Any, groups: Any, micro_batch_size: int) -> list[Any]:
     """This data-parallel rank's micro-batches of a global batch."""
     size = BATCH // groups.dp.size()
-    if isinstance(batch, DocumentBatch):
-        return batch.split(size)[groups.dp.rank()].split(micro_batch_size)
-    return list(batch.split(size, 1)[groups.dp.rank()].split(micro_batch_size, 1))
+    return micro_batches(micro_batches(batch, size)[groups.dp.rank()], micro_batch_size)
 
 
 def trained(settings: list[str], documents: bool, steps: int) -> tuple[TrainStep, list[tuple[float, float]]]:

@@ -25,7 +25,8 @@ def test_what_follows_from_the_number_of_rows(rows, batch, lr, final):
 
 
 def test_what_is_set_by_hand_stays():
-    given = load_config(overrides=["data.global_batch_size=7", "optim.lr=0.5", "trainer.final_fit=false"])
+    by_hand = ["data.global_batch_size=7", "optim.lr=0.5", "trainer.final_fit=false"]
+    given = load_config(overrides=[*by_hand, "trainer.max_epochs=3", "model.order=schema"])
     assert resolve(given, 100, histories=False) == given
 
 
@@ -46,7 +47,7 @@ def test_rate_rises_then_falls_and_is_never_zero():
 
 
 def test_lengths_and_times():
-    assert num_steps(Config().trainer, 1000, 100) == 65
+    assert num_steps(resolve(Config(), 1000, False).trainer, 1000, 100) == 65
     assert num_steps(load_config(overrides=["trainer.max_steps=3"]).trainer, 1000, 100) == 3
     assert parse_time(None) == math.inf
     assert parse_time("01:02:03:04") == 93784

@@ -23,12 +23,21 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def row_states(seed: int, first_row: int, rows: int) -> np.ndarray:
     """uint64 (rows,): the states from which the draws of rows first_row, first_row + 1, ... are made."""
-    number = np.arange(rows, dtype=np.uint64) + np.uint64(first_row & _MASK)
+    return states_of(seed, np.arange(rows, dtype=np.uint64) + np.uint64(first_row & _MASK))
+
+
+def states_of(seed: int, numbers: np.ndarray) -> np.ndarray:
+    """uint64 (rows,): the states of the rows with these numbers."""
     start = _mix(np.array([seed & _MASK], dtype=np.uint64))
-    return _mix(start ^ (number * np.uint64(GOLDEN)))
+    return _mix(start ^ (numbers.astype(np.uint64) * np.uint64(GOLDEN)))
 
 
 def uniforms(states: np.ndarray, slot: int | np.ndarray) -> np.ndarray:
     """float64 (rows,) in [0, 1): the draw of each row at one slot, or at a slot of its own (array)."""
+    return (words(states, slot) >> np.uint64(11)).astype(np.float64) * _SCALE
+
+
+def words(states: np.ndarray, slot: int | np.ndarray) -> np.ndarray:
+    """The same draws as whole uint64 numbers."""
     step = np.atleast_1d(np.asarray(slot, dtype=np.uint64)) * np.uint64(GOLDEN)
-    return (_mix(states + step) >> np.uint64(11)).astype(np.float64) * _SCALE
+    return _mix(states + step)

@@ -4,7 +4,7 @@ chance."""
 import numpy as np
 import pytest
 
-from nemo_tabular.generate.uniforms import GOLDEN, row_states, uniforms
+from nemo_tabular.uniforms import GOLDEN, row_states, uniforms
 
 MASK = (1 << 64) - 1
 
