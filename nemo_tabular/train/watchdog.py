@@ -47,7 +47,7 @@ class Watchdog:
             # a connection of its own: the others' waits would block it, and it theirs
             store: Any = dist.distributed_c10d._get_default_store()
             store = store.clone()
-            store.set_timeout(timedelta(seconds=self.timeout))
+            store.set_timeout(timedelta(seconds=2 * STILL * self.timeout))
             self._store = dist.PrefixStore("watchdog", store)
             self._store.set(
                 f"name/{self.rank}", f"rank {self.rank} (host {os.uname().nodename}, process {os.getpid()})"
@@ -102,8 +102,8 @@ class Watchdog:
     def _oversee(self) -> None:
         """Watch the watch: a question to a stopped rank 0, where the ranks meet, is never answered."""
         while not self._done.wait(self.timeout / BEATS):
-            if time.monotonic() - self._round > self.timeout:
-                self._abort(f"rank 0, where the ranks meet, has not answered for {self.timeout:g} s")
+            if time.monotonic() - self._round > STILL * self.timeout:
+                self._abort(f"rank 0, where the ranks meet, has not answered for {STILL * self.timeout:g} s")
 
     def _name(self, rank: int) -> str:
         return self._store.get(f"name/{rank}").decode()
