@@ -93,7 +93,7 @@ class Bins:
         """Residuals; `inside` uniform in [0, 1) draws them within their bins."""
         return np.sinh((code + inside) * self.width - np.arcsinh(self.largest))
 
-    def density(self, code: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    def density(self, residual: np.ndarray) -> np.ndarray:
         """d(place in the bin) / d(residual): turns a bin's probability into a density."""
         return 1 / (self.width * np.sqrt(1 + residual**2))
 
