@@ -23,7 +23,7 @@ from nemo_tabular.engine.block import ACTIVATIONS
 from nemo_tabular.engine.layout import ParallelLayout
 from nemo_tabular.engine.step import TrainStep
 from nemo_tabular.models.gpt import TabularGPT
-from nemo_tabular.models.head import SlotLoss
+from nemo_tabular.models.head import SlotLoss, Slots
 
 ADULT_SIZES = [92, 2, 5, 119, 2, 42, 9, 7, 6, 16, 16, 94, 15, 73, 128]
 WIDE_SIZES = [2, 5, 16, 42, 128, 20_000]
@@ -55,10 +55,12 @@ class PlainGPT(torch.nn.Module):
 
     def __init__(self, engine_model: TabularGPT, layers: int, hidden: int, heads: int) -> None:
         super().__init__()
-        self.offsets = engine_model.offsets
+        self.slots = Slots(engine_model.sizes)
         self.shift = engine_model.shift_S1
         for name in ("embedding", "position", "begin", "bias"):
-            setattr(self, name, torch.nn.Parameter(getattr(engine_model, name).detach().clone()))
+            value = getattr(engine_model, name).detach()
+            rows = getattr(getattr(engine_model, name), "unpadded_rows", len(value))
+            setattr(self, name, torch.nn.Parameter(value[:rows].clone()))
         self.blocks = torch.nn.ModuleList(PlainBlock(hidden, heads) for _ in range(layers))
         self.final = torch.nn.LayerNorm(hidden)
         for ours, theirs in zip(self.blocks, engine_model.blocks.layers, strict=True):
@@ -75,7 +77,7 @@ class PlainGPT(torch.nn.Module):
         for block in self.blocks:
             x = block(x)
         total, _ = SlotLoss.apply(
-            self.embedding, self.bias, self.offsets, codes.unbind(0), None, *self.final(x).unbind(0)
+            self.embedding, self.bias, self.slots, codes.unbind(0), None, *self.final(x).unbind(0)
         )
         return total
 
@@ -139,7 +141,7 @@ def head_comparison(rows: int, rounds: int) -> tuple[float, float, float]:
         masks.append(mask)
 
     def slot() -> torch.Tensor:
-        return SlotLoss.apply(weight, bias, offsets, targets, None, *y)[0]
+        return SlotLoss.apply(weight, bias, Slots(WIDE_SIZES), targets, None, *y)[0]
 
     def masked() -> torch.Tensor:
         losses = [

@@ -198,6 +198,11 @@ class DocumentBatch:
     ends: torch.Tensor
     """bool [B]: the document ends with the window, so EOD is trained after its last row."""
 
+    def split(self, size: int) -> list[DocumentBatch]:
+        """Pieces of at most `size` windows, all padded alike."""
+        parts = [tensor.split(size, dim=-1) for tensor in vars(self).values()]
+        return [DocumentBatch(*part) for part in zip(*parts, strict=True)]
+
 
 class DocumentBatches(Shuffle):
     """Batches of windows of documents; each row is scored once an epoch."""

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     An error of our own making keeps its traceback: it is a bug, and the traceback is the report.
     """
-    arguments = make_parser().parse_args(argv)
+    arguments = parse(argv)
     try:
         arguments.call(arguments)
         sys.stdout.flush()
@@ -58,6 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; settings (`section.name=value`) may stand after options too, which argparse alone
+    does not allow.
+    """
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    stray = [text for text in rest if text.startswith("-") or "=" not in text]
+    if rest and (stray or not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nemo-tabular",
@@ -70,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     from .cli_forecast import add_backtest, add_forecast, add_pretrain  # which is built on this file
 
-    own = (add_schema, add_prepare, add_train, add_generate, add_evaluate)
+    own = (add_schema, add_prepare, add_plan, add_train, add_generate, add_evaluate)
     for add in (*own, add_forecast, add_backtest, add_pretrain):
         add(verbs)
     return parser
@@ -228,11 +242,57 @@ def shares(text: str) -> tuple[float, ...]:
         ) from None
 
 
-# ---- train ----
+# ---- plan ----
 
 
-def add_train(verbs: Verbs) -> None:
-    verb = add_verb(verbs, "train", "train a model on a store, or go on where an earlier run stopped", train)
+def add_plan(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "plan", "say what a run needs of memory and time, without a GPU", plan)
+    add_recipe(verb)
+    verb.add_argument("--gpus", type=int, metavar="N", help="how many (default: as many as hold one model)")
+    verb.add_argument("--gpu-memory", type=float, default=80, metavar="GB", help="GiB of one GPU (80)")
+    verb.add_argument("--gpus-per-node", type=int, default=8, metavar="N", help="joined by NVLink (8)")
+    verb.add_argument(
+        "--gpu-tflops", type=float, metavar="F", help="peak of one GPU (default: an H100's, 989 in bf16)"
+    )
+    verb.add_argument("--mfu", type=float, default=0.4, metavar="F", help="share of the peak reached (0.4)")
+    group = verb.add_argument_group("the table, where data.store names none yet")
+    group.add_argument("--slots", type=int, default=32, metavar="N", help="tokens of a row (32)")
+    group.add_argument("--vocab-size", type=int, default=8192, metavar="N", help="ids of all slots (8192)")
+    group.add_argument("--rows", type=int, metavar="N", help="training rows (default: 20 tokens a parameter)")
+    group.add_argument(
+        "--histories", action="store_true", help="windows of data.max_rows rows, not single rows"
+    )
+    verb.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    import json
+
+    from .config import load_config
+    from .plan import Cluster, as_json, as_text, assumed, estimate, fitting, of_store, one_model
+
+    config = load_config(arguments.config, arguments.overrides)
+    if config.data.store is not None:
+        work = of_store(config)
+    else:
+        work = assumed(config, arguments.slots, arguments.vocab_size, arguments.histories, arguments.rows)
+    cluster = Cluster(
+        arguments.gpus if arguments.gpus is not None else one_model(config),
+        arguments.gpu_memory,
+        teraflops=arguments.gpu_tflops,
+        mfu=arguments.mfu,
+        gpus_per_node=arguments.gpus_per_node,
+    )
+    made, others = estimate(config, work, cluster), fitting(config, work, cluster)
+    if arguments.json:
+        print(json.dumps(as_json(made, others), indent=1))
+    else:
+        print(as_text(made, others, arguments.config))
+    made.require_fit()
+
+
+def add_recipe(verb: argparse.ArgumentParser) -> None:
+    """A configuration, the same for every verb that reads one."""
     verb.add_argument("config", metavar="CONFIG", help="YAML recipe, e.g. conf/gpt_laptop.yaml")
     verb.add_argument(
         "overrides",
@@ -242,8 +302,17 @@ def add_train(verbs: Verbs) -> None:
     )
 
 
+# ---- train ----
+
+
+def add_train(verbs: Verbs) -> None:
+    verb = add_verb(verbs, "train", "train a model on a store, or go on where an earlier run stopped", train)
+    add_recipe(verb)
+
+
 def train(arguments: argparse.Namespace) -> None:
     from .config import load_config
+    from .engine.ranks import place
     from .train.run import train
 
     config = load_config(arguments.config, arguments.overrides)
@@ -251,6 +320,8 @@ def train(arguments: argparse.Namespace) -> None:
         raise ConfigError("run.dir is not set: name the folder for the trained model (run.dir=runs/NAME)")
     show_progress()
     result = train(config)
+    if place().rank:
+        return  # rank 0 speaks for all
     if result.finished:
         unit = "history" if result.model is not None and result.model.histories else "row"
         print(f"{config.run.dir}: {result.steps:,} steps, validation {result.best_nll:.4f} nats a {unit}")
@@ -310,6 +381,7 @@ def add_generate(verbs: Verbs) -> None:
 
 
 def generate(arguments: argparse.Namespace) -> None:
+    from .engine.ranks import place
     from .synthesizer import Synthesizer
 
     rows = Synthesizer.load(arguments.run).write(
@@ -323,7 +395,8 @@ def generate(arguments: argparse.Namespace) -> None:
         top_k=arguments.top_k,
         top_p=arguments.top_p,
     )
-    print(f"{arguments.out}: {rows:,} rows")
+    if place().rank == 0:
+        print(f"{arguments.out}: {rows:,} rows")
 
 
 # ---- evaluate ----

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, nearest
 
@@ -30,7 +30,8 @@ class DataConfig(Section):
     """Documents (rows, in row mode) a step, over all data-parallel ranks; None: 128, for small tables fewer
     (a 64th of them as a power of two, at least 16)."""
     micro_batch_size: int | None = Field(None, ge=1)
-    """Documents at a time on one rank; None: all of the rank's share of the global batch at once."""
+    """Documents at a time on one rank; None: all of the rank's share of the global batch at once, in a
+    pipeline in as many pieces as it has stages."""
     max_rows: int = Field(64, ge=1)
     """Histories only: rows in one window of a document."""
     context_rows: int = Field(16, ge=0)
@@ -66,10 +67,21 @@ class ModelConfig(Section):
     """Ranks that share each layer's matrices."""
     pipeline_model_parallel_size: int = Field(1, ge=1)
     """Ranks that share the stack of layers."""
+    virtual_pipeline_model_parallel_size: int | None = Field(None, ge=2)
+    """Pieces of the stack that each pipeline rank holds, so that it waits less (interleaving); None: one."""
     context_parallel_size: int = Field(1, ge=1)
     """Ranks that share each sequence."""
     sequence_parallel: bool = False
     """Split the activations between tensor-parallel ranks along the sequence as well."""
+    recompute_granularity: Literal["full"] | None = None
+    """full: keep only the inputs of layers for the backward pass and compute the rest again: a third more
+    work for a small part of the memory; None: keep all. (Megatron's "selective" would save nothing: attention
+    is fused.)"""
+    recompute_method: Literal["uniform", "block"] | None = None
+    """uniform: keep the input of every recompute_num_layers-th layer; block: compute only the first
+    recompute_num_layers of each stage again."""
+    recompute_num_layers: int | None = Field(None, ge=1)
+    """See recompute_method."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
@@ -88,9 +100,51 @@ class ModelConfig(Section):
                 f"num_layers {self.num_layers} is not a multiple of "
                 f"pipeline_model_parallel_size {self.pipeline_model_parallel_size}"
             )
+        if self.virtual_pipeline_model_parallel_size is not None:
+            pieces = self.pipeline_model_parallel_size * self.virtual_pipeline_model_parallel_size
+            if self.pipeline_model_parallel_size == 1:
+                raise ValueError(
+                    "virtual_pipeline_model_parallel_size needs pipeline_model_parallel_size of at least 2"
+                )
+            if self.num_layers % pieces:
+                raise ValueError(
+                    f"num_layers {self.num_layers} is not a multiple of pipeline_model_parallel_size x "
+                    f"virtual_pipeline_model_parallel_size = {pieces}"
+                )
+        if self.feed_forward_size % self.tensor_model_parallel_size:
+            raise ValueError(
+                f"ffn_hidden_size {self.feed_forward_size} is not a multiple of "
+                f"tensor_model_parallel_size {self.tensor_model_parallel_size}"
+            )
         if self.sequence_parallel and self.tensor_model_parallel_size == 1:
             raise ValueError("sequence_parallel needs tensor_model_parallel_size of at least 2")
+        self._consistent_recompute()
         return self
+
+    def _consistent_recompute(self) -> None:
+        settings = self.recompute_granularity, self.recompute_method, self.recompute_num_layers
+        if len({value is None for value in settings}) > 1:
+            raise ValueError(
+                "recompute_granularity, recompute_method and recompute_num_layers go together: set all "
+                "three, e.g. full, uniform, 1"
+            )
+        count = self.recompute_num_layers or 1
+        if self.recompute_method == "uniform" and self.layers_of_a_chunk % count:
+            raise ValueError(
+                f"recompute_num_layers {count} does not divide the {self.layers_of_a_chunk} layers of a "
+                "pipeline stage, as recompute_method uniform needs"
+            )
+
+    @property
+    def layers_of_a_chunk(self) -> int:
+        """Layers that a rank holds side by side: a pipeline stage's, or an interleaved one's piece."""
+        pieces = self.pipeline_model_parallel_size * (self.virtual_pipeline_model_parallel_size or 1)
+        return self.num_layers // pieces
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Width of the MLP."""
+        return self.ffn_hidden_size or 4 * self.hidden_size
 
 
 class OptimConfig(Section):
@@ -117,6 +171,18 @@ class OptimConfig(Section):
     """Largest norm of the gradient; 0: no clipping."""
     use_distributed_optimizer: bool = False
     """Shard the optimizer's state over the data-parallel ranks."""
+    overlap_grad_reduce: bool = False
+    """Exchange gradients while the rest of the backward pass runs."""
+    overlap_param_gather: bool = False
+    """Gather the distributed optimizer's new weights while the next forward pass runs."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "OptimConfig":
+        if self.overlap_param_gather and not (self.use_distributed_optimizer and self.overlap_grad_reduce):
+            raise ValueError(
+                "overlap_param_gather needs use_distributed_optimizer and overlap_grad_reduce; set all three"
+            )
+        return self
 
 
 class TrainerConfig(Section):
@@ -145,6 +211,11 @@ class TrainerConfig(Section):
     """Steps between lines of the log."""
     num_threads: int | None = Field(None, ge=1)
     """CPU threads of each process; None: torch's choice (or OMP_NUM_THREADS)."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value  # YAML reads 32 as a number
 
 
 class RunConfig(Section):

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from .config import Config, load_config
+from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
 from .generate.clock import Gaps
 from .generate.documents import DocumentDecoder
@@ -22,8 +23,9 @@ from .generate.forecast import Forecaster, ForecastRequest
 from .generate.histories import HistoryStream
 from .generate.history import History, read_history
 from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
+from .generate.shares import agreed, shared_tables
 from .generate.stream import RowStream
-from .generate.trie import RowDecoder
+from .generate.trie import RowDecoder, placement
 from .models.saved import SavedModel
 from .models.score import row_nll
 from .readers import open_table, write_table
@@ -102,11 +104,12 @@ class Synthesizer:
                 seed=self.config.run.seed,
             )
             result = train(self.config, store)
-        if result.model is None:
+        if not result.finished:
             raise CheckpointError(
                 f"training was stopped at step {result.steps}; call fit again with the same run.dir to go on"
             )
-        self._use(result.model)
+        if result.model is not None:  # on rank 0
+            self._use(result.model)
         return self
 
     @classmethod
@@ -146,10 +149,16 @@ class Synthesizer:
         """The generator of tables, for whoever wants to write the pieces away himself."""
         model = self.model
         if self._stream is None and model.histories:
-            documents = DocumentDecoder(model.weights(), context_rows=model.context_rows)
+            dtype, device = placement(model.config.hidden_size)
+            documents = DocumentDecoder(
+                model.weights(), dtype, context_rows=model.context_rows, device=device
+            )
             self._stream = HistoryStream(documents, model.plan, model.tokenizer, model.longest_document)
         elif self._stream is None:
-            self._stream = RowStream(RowDecoder(model.weights()), model.plan, model.tokenizer)
+            dtype, device = placement(model.config.hidden_size)
+            self._stream = RowStream(
+                RowDecoder(model.weights(), dtype, device=device), model.plan, model.tokenizer
+            )
         return self._stream
 
     def _tables(
@@ -161,8 +170,11 @@ class Synthesizer:
         seed: int,
         first: tuple[int, int],
         sampling: Sampling,
+        here: Place = ALONE,
     ) -> Iterator[pa.Table]:
-        """At least one table; `first`: the numbers of the first row and of the first document."""
+        """At least one table; `first`: the numbers of the first row and of the first document. With several
+        ranks in `here` they share the work, and rank 0 has the tables.
+        """
         stream = self.stream()
         if isinstance(stream, HistoryStream):
             if num_documents is None or num_rows is not None or given is not None or first[0]:
@@ -170,13 +182,14 @@ class Synthesizer:
                     "this model makes histories, documents of many rows: say how many with num_documents (on "
                     "the command line --documents) and nothing of rows; given values are not for histories"
                 )
-            return stream.tables(HistoryRequest(num_documents, seed, first[1], max_rows, sampling))
+            asked = HistoryRequest(num_documents, seed, first[1], max_rows, sampling)
+            return shared_tables(stream, asked, here)
         if num_documents is not None or max_rows is not None or first[1]:
             raise GenerationError(
                 "this model makes single rows: say how many with num_rows (on the command line --rows); "
                 "documents come from a model that was fitted with group_by"
             )
-        return stream.tables(_request(num_rows, given, seed, first[0], sampling))
+        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling), here)
 
     def sample(
         self,
@@ -221,18 +234,21 @@ class Synthesizer:
         top_p: float = 1.0,
     ) -> int:
         """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their
-        number.
+        number. Ranks that torchrun or srun started make them together: the same rows, and rank 0 writes them.
         """
         if given is not None and not hasattr(given, "keys"):
             given = parse_given(given) if given else None
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling)
+        here = place()
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, here)
+        if here.rank:
+            return agreed(sum(piece.num_rows for piece in pieces), here)
         rows = 0
         with write_table(path, self.schema) as out:
             for piece in pieces:
                 out.write(piece)
                 rows += piece.num_rows
-        return rows
+        return agreed(rows, here)
 
     # ---- forecasting ----
 
@@ -292,7 +308,8 @@ class Synthesizer:
             )
         codes = model.tokenizer.encode_codes(table, unseen=unseen)
         modelled = torch.from_numpy(np.ascontiguousarray(codes[:, model.plan.slots].T).astype(np.int64))
-        nll_SB = row_nll(model.weights(), modelled).double().numpy()
+        _, device = placement(model.config.hidden_size)
+        nll_SB = row_nll(model.weights().to(device), modelled).double().cpu().numpy()
         columns = np.log(model.tokenizer.widths(codes).astype(np.float64))
         names = list(model.tokenizer.columns)
         owner = [names.index(model.plan.columns[c]) for c in model.plan.column_of_slot(model.tokenizer)]

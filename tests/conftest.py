@@ -1,5 +1,6 @@
 """A small table as CSV, its store and a run trained on it: what the tests of the whole pipeline share."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,14 @@ model: {num_layers: 1, hidden_size: 16, num_attention_heads: 2, condition_on: [c
 data: {global_batch_size: 32}
 trainer: {max_steps: 6, final_fit: false, num_threads: 1}
 """
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """All tests but `pytest -m gpu` see no CUDA card where there is one: they build on the CPU what a run
+    builds on its card.
+    """
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ def test_overrides_win_over_the_file_and_the_rest_are_defaults(tmp_path):
     config = load_config(path, ["trainer.max_steps=500", "model.order=[a,b]"])
     assert (config.model.num_layers, config.trainer.max_steps) == (3, 500)
     assert config.model.order == ("a", "b")
+    assert load_config(overrides=["trainer.precision=32"]) == Config()
     assert config.optim == Config().optim
 
 
@@ -32,6 +33,7 @@ def test_what_is_saved_reads_back_equal(tmp_path):
         ("model.activation=swish", r"model\.activation: .*'squared-relu' or 'gelu'.*'swish'"),
         ("optim.lr=-1", r"optim\.lr: .*greater than 0.*-1"),
         ("model.sequence_parallel=true", "needs tensor_model_parallel_size"),
+        ("model.recompute_granularity=full", "recompute_method and recompute_num_layers go together"),
         ("steps", "write it as section.name=value"),
     ],
 )

@@ -31,6 +31,7 @@ ORDER = [
     ["features"],
     ["models"],
     ["train"],
+    ["plan"],
     ["generate"],
     ["evaluate"],
     ["synthesizer"],

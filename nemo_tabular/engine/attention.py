@@ -5,18 +5,26 @@ Which kernel runs follows from the length in hand, because on a CPU the differen
 below 16 keys a softmax over the leading dimension, up to 32 keys plain matrix products, above that
 `scaled_dot_product_attention`. On CUDA it is always the latter (flash).
 
+Under context parallelism a rank holds two chunks of every sequence (sequence.py); it gathers the keys and
+values of the others, and each chunk looks at those up to its own end.
+
 Shapes: T positions, B rows, N heads, D head size, H = N * D.
 """
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention.bias import causal_lower_right
+
+from . import launch as _launch  # prepares the import of megatron on a CPU  # noqa: F401  isort: skip
 from megatron.core.process_groups_config import ProcessGroupCollection
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
-from torch import Tensor
-from torch.nn import functional
 
 PACKED_SOFTMAX_BELOW = 16
 SDPA_ABOVE = 32
@@ -56,6 +64,42 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return _matmul_attention(q, k, v, scale)
 
 
+def in_order(gathered_T: Tensor, parts: int) -> Tensor:
+    """Positions 0, 1, ... of what was gathered from `parts` context-parallel ranks, each with chunks r and
+    2 * parts - 1 - r.
+    """
+    chunks = gathered_T.chunk(2 * parts)
+    return torch.cat([*chunks[::2], *chunks[::-2]])
+
+
+def shared_causal_attention(
+    q_TBND: Tensor, k_TBND: Tensor, v_TBND: Tensor, scale: float, group: Any
+) -> Tensor:
+    """Causal attention of this context-parallel rank's positions to those of all; the result is
+    (B, N, T, D).
+    """
+    parts, part = group.size(), group.rank()
+    k, v = (
+        in_order(gather_from_sequence_parallel_region(x, group=group), parts).permute(1, 2, 0, 3)
+        for x in (k_TBND, v_TBND)
+    )
+    half = len(q_TBND) // 2
+    out = []
+    for chunk, own_TBND in zip((part, 2 * parts - 1 - part), q_TBND.split(half), strict=True):
+        q, seen = own_TBND.permute(1, 2, 0, 3), half * (chunk + 1)
+        out.append(
+            functional.scaled_dot_product_attention(
+                q,
+                k[:, :, :seen],
+                v[:, :, :seen],
+                attn_mask=causal_lower_right(half, seen),
+                scale=scale,
+                enable_gqa=k.shape[1] != q.shape[1],
+            )
+        )
+    return torch.cat(out, 2)
+
+
 class CoreAttention(MegatronModule):
     """Causal self-attention for Megatron's layer spec. Dropout of attention weights is not offered."""
 
@@ -72,6 +116,7 @@ class CoreAttention(MegatronModule):
         super().__init__(config=config)
         if attn_mask_type != AttnMaskType.causal:
             raise NotImplementedError("only causal attention is built")
+        self.cp: Any = None if pg_collection is None else pg_collection.cp
         self.scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels or 1)
 
     def forward(
@@ -85,6 +130,9 @@ class CoreAttention(MegatronModule):
         packed_seq_params: object = None,
     ) -> Tensor:
         length, rows, heads, size = query.shape
-        q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-        context = causal_attention(q, k, v, self.scale)
+        if self.cp is not None and self.cp.size() > 1:
+            context = shared_causal_attention(query, key, value, self.scale, self.cp)
+        else:
+            q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+            context = causal_attention(q, k, v, self.scale)
         return context.permute(2, 0, 1, 3).reshape(length, rows, heads * size)

@@ -16,11 +16,17 @@ from . import launch as _launch  # prepares the import of megatron on a CPU  # n
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.transformer import TransformerConfig
-from megatron.core.transformer.transformer_block import TransformerBlock, TransformerBlockSubmodules
+from megatron.core.transformer.transformer_block import (
+    TransformerBlock,
+    TransformerBlockSubmodules,
+    get_num_layers_to_build,
+)
 
 from .attention import CoreAttention
+from .initial import draw_
 from .linear import ColumnLinear, RowLinear
 from .norm import Norm
+from .stage import WHOLE, Stage, name_in_whole
 
 
 class _SquaredRelu(torch.autograd.Function):
@@ -52,11 +58,12 @@ def transformer_config(model: ModelConfig, precision: str) -> TransformerConfig:
     """
     bf16 = precision == "bf16-mixed"
     dtype = torch.bfloat16 if bf16 else torch.float32
+    virtual = model.virtual_pipeline_model_parallel_size
     return TransformerConfig(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,
         num_attention_heads=model.num_attention_heads,
-        ffn_hidden_size=model.ffn_hidden_size or 4 * model.hidden_size,
+        ffn_hidden_size=model.feed_forward_size,
         normalization=model.normalization,
         activation_func=ACTIVATIONS[model.activation],
         init_method_std=model.init_method_std or 0.64 / math.sqrt(model.hidden_size),
@@ -67,10 +74,18 @@ def transformer_config(model: ModelConfig, precision: str) -> TransformerConfig:
         params_dtype=dtype,
         pipeline_dtype=dtype,
         use_cpu_initialization=True,
+        perform_initialization=False,  # see initial.py
         tensor_model_parallel_size=model.tensor_model_parallel_size,
         pipeline_model_parallel_size=model.pipeline_model_parallel_size,
         context_parallel_size=model.context_parallel_size,
+        virtual_pipeline_model_parallel_size=virtual,
+        # interleaved and batched, Megatron trains wrong without an error
+        overlap_p2p_comm=virtual is not None,
+        batch_p2p_comm=virtual is None,
         sequence_parallel=model.sequence_parallel,
+        recompute_granularity=model.recompute_granularity,
+        recompute_method=model.recompute_method,
+        recompute_num_layers=model.recompute_num_layers,
         # fused kernels of these names are CUDA's or jit-compiled; plain torch is faster on a CPU
         gradient_accumulation_fusion=False,
         bias_dropout_fusion=False,
@@ -80,13 +95,37 @@ def transformer_config(model: ModelConfig, precision: str) -> TransformerConfig:
     )
 
 
-def transformer_block(config: TransformerConfig, groups: ProcessGroupCollection) -> TransformerBlock:
-    """The stack of this rank's layers with the final norm, on our attention and norm."""
+def transformer_block(
+    config: TransformerConfig,
+    groups: ProcessGroupCollection,
+    *,
+    seed: int = 0,
+    stage: Stage = WHOLE,
+    prefix: str = "blocks",
+) -> TransformerBlock:
+    """The layers of this rank's `stage`, with the final norm at the end, on our attention and norm.
+
+    The initial weights follow from `seed`, `prefix` and each one's name: the same whatever the layout.
+    """
     layer = get_gpt_layer_local_spec(normalization=config.normalization)
     attention, mlp = layer.submodules.self_attention.submodules, layer.submodules.mlp.submodules
     attention.core_attention = CoreAttention
     attention.linear_qkv, mlp.linear_fc1 = ColumnLinear, ColumnLinear
     attention.linear_proj, mlp.linear_fc2 = RowLinear, RowLinear
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = Norm
-    spec = TransformerBlockSubmodules(layer_specs=[layer] * config.num_layers, layer_norm=Norm)
-    return TransformerBlock(config, spec, pg_collection=groups)
+    count = get_num_layers_to_build(config, stage.vp_stage, groups.pp.rank())
+    block = TransformerBlock(
+        config,
+        TransformerBlockSubmodules(layer_specs=[layer] * count, layer_norm=Norm),
+        pre_process=stage.first,
+        post_process=stage.last,
+        pg_collection=groups,
+        vp_stage=stage.vp_stage,
+    )
+    for name, parameter in block.named_parameters():
+        if parameter.dim() > 1:
+            whole = name_in_whole(name, block)
+            last = whole.endswith(("linear_proj.weight", "linear_fc2.weight"))
+            std = config.init_method_std / math.sqrt(2 * config.num_layers if last else 1)
+            draw_(parameter, f"{prefix}.{whole}", seed, std, groups.tp)
+    return block

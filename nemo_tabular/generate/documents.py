@@ -217,7 +217,8 @@ def _steps(
     """As for rows: compiled on CPUs where it can be, else torch. As many lanes as the cache's memory
     allows."""
     cuda = device.type == "cuda"
-    document = 2 * weights.layers * (weights.max_rows * weights.slots + 1) * weights.hidden * 4
+    positions = weights.max_rows * weights.slots + 1
+    document = 2 * weights.layers * positions * weights.hidden * dtype.itemsize
     lanes = (CUDA_CACHE_BYTES if cuda else CACHE_BYTES) // document
     batch = batch or int(min(max(lanes, 1), CUDA_LARGEST_BATCH if cuda else LARGEST_BATCH))
     found = compiled_library(weights, dtype, device, backend)

@@ -3,8 +3,8 @@ leaves. Nothing in it depends on the model, so one request can be put to several
 
 import math
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from ..errors import GenerationError
 
@@ -58,6 +58,18 @@ class GenerationRequest:
         if 0 in lengths.values():
             raise GenerationError(f"given: column {next(iter(lengths))!r} has no value")
 
+    @property
+    def count(self) -> int:
+        """What is asked for: rows."""
+        return self.rows
+
+    part_sizes: ClassVar[tuple[int, int]] = (1 << 12, 1 << 17)
+    """Fewest and most rows that are worth dealing out: rows made together share prefixes."""
+
+    def part(self, start: int, count: int) -> "GenerationRequest":
+        """Rows `start`, ..., `start + count - 1` of what is asked for."""
+        return replace(self, rows=count, first_row=self.first_row + start)
+
 
 @dataclass(frozen=True)
 class HistoryRequest:
@@ -77,6 +89,18 @@ class HistoryRequest:
             _check_number(name, getattr(self, name), 0)
         if self.max_rows is not None:
             _check_number("max_rows", self.max_rows, 1)
+
+    @property
+    def count(self) -> int:
+        """What is asked for: documents."""
+        return self.documents
+
+    part_sizes: ClassVar[tuple[int, int]] = (1 << 6, 1 << 12)
+    """Fewest and most documents that are worth dealing out: they are decoded side by side."""
+
+    def part(self, start: int, count: int) -> "HistoryRequest":
+        """Documents `start`, ..., `start + count - 1` of what is asked for."""
+        return replace(self, documents=count, first_document=self.first_document + start)
 
 
 def _check_number(name: str, value: Any, least: int) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
+from ..engine.ranks import device
 from ..errors import GenerationError
 from ..models.weights import DecoderWeights
 from .compiled import CompiledDecoder
@@ -133,6 +134,15 @@ def _decoder(
     if found is not None:
         return CompiledDecoder(found, weights, dtype, share)
     return LevelDecoder(weights, dtype, device, share)
+
+
+def placement(hidden: int) -> tuple[torch.dtype, torch.device]:
+    """Arithmetic and device for a model of this width: its own CUDA card where there is one, wide models in
+    bf16 there; else the CPU, in fp32.
+    """
+    found = device()
+    wide = found.type == "cuda" and hidden >= WIDE
+    return torch.bfloat16 if wide else torch.float32, found
 
 
 def compiled_library(

@@ -14,26 +14,33 @@ Shapes: S slots of a row, R rows of a window, B sequences, T positions, H hidden
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..batches import DocumentBatch
 from ..config import ModelConfig
 from ..engine import block as engine_block
+from ..engine.initial import draw_, normal
 from ..engine.launch import ProcessGroupCollection
-from .head import SlotLoss, slot_log_probs, slot_nll
+from ..engine.rows import RowShare
+from ..engine.sequence import SequenceShare
+from ..engine.stage import WHOLE, Stage, StageModule
+from .head import SlotLoss, Slots, slot_counts, slot_nll
 
 EMBEDDING_STD = 0.1
 POSITION_STD = 0.02
 
+Batch = Tensor | DocumentBatch
 
-class TabularGPT(torch.nn.Module):
+
+class TabularGPT(StageModule):
     """`sizes`: number of codes of each modelled slot, in model order. `max_rows` > 1 or `histories` makes it
     a model of histories. `log_marginals` (V,) is where the head's bias starts: the model begins as the
-    independent marginals.
+    independent marginals. `stage`: which of a pipeline's model chunks it is.
+
+    The initial weights follow from `seed` alone, whatever the layout.
     """
 
     def __init__(
@@ -46,80 +53,135 @@ class TabularGPT(torch.nn.Module):
         log_marginals: Tensor | None = None,
         histories: bool = False,
         max_rows: int = 1,
+        seed: int = 0,
+        stage: Stage = WHOLE,
     ) -> None:
-        super().__init__()
-        self.config = engine_block.transformer_config(model, precision)
+        super().__init__(engine_block.transformer_config(model, precision), groups, stage)
         self.histories, self.max_rows = histories, max_rows
         self.sizes = [size + (histories and s == 0) for s, size in enumerate(sizes)]
-        self.offsets = [0, *accumulate(self.sizes)]
+        share = RowShare.of(sum(self.sizes), groups.tp)
+        self.slots, self.share = Slots(self.sizes, share), share
+        self.offsets = self.slots.offsets
+        self.sequence = SequenceShare(self.config, groups)
         hidden, vocab = model.hidden_size, self.offsets[-1]
-        self.embedding = torch.nn.Parameter(torch.randn(vocab, hidden) * EMBEDDING_STD)
-        self.position = torch.nn.Parameter(torch.randn(len(sizes), hidden) * POSITION_STD)
-        self.begin = torch.nn.Parameter(torch.randn(2 if histories else 1, hidden) * POSITION_STD)
-        if histories:
-            self.row_position = torch.nn.Parameter(torch.randn(max_rows + 1, hidden) * POSITION_STD)
-        self.bias = torch.nn.Parameter(torch.zeros(vocab) if log_marginals is None else log_marginals.clone())
-        self.blocks = engine_block.transformer_block(self.config, groups)
+        if stage.first or stage.last:
+            self.embedding = share.parameter(normal("embedding", (vocab, hidden), seed, EMBEDDING_STD))
+            self.tie()
+        if stage.first:
+            self.position = torch.nn.Parameter(torch.empty(len(sizes), hidden))
+            self.begin = torch.nn.Parameter(torch.empty(2 if histories else 1, hidden))
+            if histories:
+                self.row_position = torch.nn.Parameter(torch.empty(max_rows + 1, hidden))
+            for name, parameter in self.named_parameters():
+                if name != "embedding":
+                    draw_(parameter, name, seed, POSITION_STD, groups.tp)
+        if stage.last:
+            self.bias = share.parameter(torch.zeros(vocab) if log_marginals is None else log_marginals)
+        self.blocks = engine_block.transformer_block(self.config, groups, seed=seed, stage=stage)
         self.shift_S1: Tensor
         self.register_buffer("shift_S1", torch.tensor(self.offsets[:-1]).unsqueeze(1), persistent=False)
 
-    def forward(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor, int]:
-        """Negative log-likelihood of the batch in nats: the sum, the sum by slot (S,), and its documents."""
-        targets, scored, hidden = self._predictions(batch)
-        total, by_slot = SlotLoss.apply(self.embedding, self.bias, self.offsets, targets, scored, *hidden)
-        return total, by_slot, len(batch.lengths) if isinstance(batch, DocumentBatch) else batch.shape[1]
+    def shape(self, batch: Batch) -> tuple[int, int]:
+        """(positions after padding, documents)."""
+        if isinstance(batch, DocumentBatch):
+            rows, slots, documents = batch.codes.shape
+            return self.sequence.padded(rows * slots + 1), documents
+        return self.sequence.padded(batch.shape[0]), batch.shape[1]
+
+    def forward(self, batch: Batch, measure: str | None = None) -> Any:
+        """Negative log-likelihood of the batch in nats: the sum, the sum by slot (S,), and its documents;
+        with `measure`, what the method of that name gives instead. A stage before the last gives hidden
+        states.
+
+        Under tensor parallelism the loss is whole on each rank; under context parallelism each rank's is that
+        of the positions it holds.
+        """
+        hidden_TBH = self._hidden(batch)
+        if not self.stage.last:
+            return hidden_TBH
+        predictions = self._predictions(batch, self.sequence.leave(hidden_TBH))
+        if measure is not None:
+            return getattr(self, measure)(*predictions)
+        targets, scored, hidden = predictions
+        total, by_slot = SlotLoss.apply(self.embedding, self.bias, self.slots, targets, scored, *hidden)
+        return total, by_slot, self.shape(batch)[1]
 
     @torch.no_grad()
-    def nll(self, batch: Tensor | DocumentBatch) -> list[Tensor]:
+    def nll(self, batch: Batch) -> list[Tensor]:
         """Negative log-likelihood in nats of each single prediction: S tensors, (B,) for rows."""
-        targets, scored, hidden = self._predictions(batch)
-        losses = slot_nll(self.embedding, self.bias, self.offsets, targets, *hidden)
+        targets, scored, hidden = self._predictions(batch, self.sequence.leave(self._hidden(batch)))
+        losses = slot_nll(self.embedding, self.bias, self.slots, targets, *hidden)
         return losses if scored is None else [a * b for a, b in zip(losses, scored, strict=True)]
 
-    @torch.no_grad()
-    def expected_counts(self, batch: Tensor | DocumentBatch) -> tuple[Tensor, Tensor]:
-        """How often each code is predicted and how often it occurs in the batch: two float64 (V,)."""
-        targets, scored, hidden = self._predictions(batch)
-        predicted, found = [], []
-        for s, (y_NH, target_N) in enumerate(zip(hidden, targets, strict=True)):
-            block = slice(self.offsets[s], self.offsets[s + 1])
-            p_NC = slot_log_probs(y_NH, self.embedding[block], self.bias[block]).exp_().double()
-            weight_N = p_NC.new_ones(len(p_NC)) if scored is None else scored[s].double()
-            predicted.append(weight_N @ p_NC)
-            found.append(torch.bincount(target_N, weights=weight_N, minlength=self.sizes[s]))
-        return torch.cat(predicted), torch.cat(found)
+    def nats_by_slot(
+        self, targets: Sequence[Tensor], scored: Sequence[Tensor] | None, hidden: Sequence[Tensor]
+    ) -> Tensor:
+        """Sums of a batch's predictions, float64 (S,); zero on all tensor-parallel ranks but the first."""
+        _, by_slot = SlotLoss.apply(self.embedding, self.bias, self.slots, targets, scored, *hidden)
+        return by_slot.double() * (self.groups.tp.rank() == 0)
+
+    def counts(
+        self, targets: Sequence[Tensor], scored: Sequence[Tensor] | None, hidden: Sequence[Tensor]
+    ) -> Tensor:
+        """How often each code is predicted and how often it occurs in a batch: float64 (2, V), of the codes
+        that this rank holds.
+        """
+        return slot_counts(self.embedding, self.bias, self.slots, targets, scored, *hidden)
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        x_TBH = None
+        if self.stage.first:
+            x_TBH = self._window_input(batch) if isinstance(batch, DocumentBatch) else self._row_input(batch)
+            x_TBH = self.sequence.enter(x_TBH.to(self.config.params_dtype))
+        return self.blocks(x_TBH, attention_mask=None)
+
+    def _row_input(self, codes_SB: Tensor) -> Tensor:
+        begin = self.begin[:1].expand(1, codes_SB.shape[1], -1)
+        values = self.share.look_up(self.embedding, codes_SB[:-1] + self.shift_S1[:-1])
+        return torch.cat([begin, values]) + self.position.unsqueeze(1)
+
+    def _window_input(self, batch: DocumentBatch) -> Tensor:
+        rows, slots, _count = batch.codes.shape
+        begin_BH = self.begin[(~batch.begins).long()]
+        values = self.share.look_up(self.embedding, (batch.codes + self.shift_S1).flatten(0, 1))
+        place = (self.position.unsqueeze(0) + self.row_position[: rows + 1].unsqueeze(1)).flatten(0, 1)
+        return torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
 
     def _predictions(
-        self, batch: Tensor | DocumentBatch
+        self, batch: Batch, hidden_TBH: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None, Sequence[Tensor]]:
+        """Targets, weights and hidden states of each slot's predictions at this rank's positions."""
+        targets: list[Tensor]
+        scored: list[Tensor] | None = None
         if isinstance(batch, DocumentBatch):
-            return self._window_predictions(batch)
-        hidden_SBH = self._row_hidden(batch)
-        return batch.unbind(0), None, hidden_SBH.unbind(0)
+            targets, scored = self._window_targets(batch)
+        elif self.sequence.parts == 1:
+            return list(batch), None, list(hidden_TBH[: len(batch)])
+        else:
+            targets = list(batch.unsqueeze(1))
+        slots = len(targets)
+        if self.sequence.parts > 1:
+            length = sum(len(target) for target in targets)
+            local, nth = self.sequence.every(slots, length, hidden_TBH.device)
+            targets = [target[n] for target, n in zip(targets, nth, strict=True)]
+            scored = scored and [weight[n] for weight, n in zip(scored, nth, strict=True)]
+            hidden = [hidden_TBH[found] for found in local]
+        else:
+            hidden = [hidden_TBH[s::slots][: len(target)] for s, target in enumerate(targets)]
+        flat = [[x.flatten(0, 1) for x in parts] for parts in (targets, scored or [], hidden)]
+        return flat[0], flat[1] if scored else None, flat[2]
 
-    def _transform(self, x_TBH: Tensor) -> Tensor:
-        return self.blocks(x_TBH.to(self.config.params_dtype), attention_mask=None)
-
-    def _row_hidden(self, codes_SB: Tensor) -> Tensor:
-        begin = self.begin[:1].expand(1, codes_SB.shape[1], -1)
-        values = functional.embedding(codes_SB[:-1] + self.shift_S1[:-1], self.embedding)
-        return self._transform(torch.cat([begin, values]) + self.position.unsqueeze(1))
-
-    def _window_predictions(self, batch: DocumentBatch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def _window_targets(self, batch: DocumentBatch) -> tuple[list[Tensor], list[Tensor]]:
+        """S tensors (R, B), the first (R + 1, B): slot 0 is predicted once more than the others, after the
+        last row, where the document may end.
+        """
         codes_RSB = batch.codes
         rows, slots, _count = codes_RSB.shape
-        begin_BH = self.begin[(~batch.begins).long()]
-        values = functional.embedding((codes_RSB + self.shift_S1).flatten(0, 1), self.embedding)
-        place = (self.position.unsqueeze(0) + self.row_position[: rows + 1].unsqueeze(1)).flatten(0, 1)
-        x_TBH = torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
-        hidden_TBH = self._transform(x_TBH)
-        # slot 0 is predicted once more than the others: after the last row, where the document may end
         last = torch.zeros_like(codes_RSB[:1, 0])
         row_R1 = torch.arange(rows + 1, device=codes_RSB.device).unsqueeze(1)
         ends_RB = (row_R1 == batch.lengths) & batch.ends
         first_RB = torch.cat([codes_RSB[:, 0], last]).masked_fill(ends_RB, self.sizes[0] - 1)
         scored_RB = batch.scored.float()
         first_scored_RB = torch.cat([scored_RB, last.float()]) + ends_RB.float()
-        targets = [first_RB.flatten(), *(codes_RSB[:, s].flatten() for s in range(1, slots))]
-        scored = [first_scored_RB.flatten(), *[scored_RB.flatten()] * (slots - 1)]
-        return targets, scored, [hidden_TBH[s::slots].flatten(0, 1) for s in range(slots)]
+        targets = [first_RB, *(codes_RSB[:, s] for s in range(1, slots))]
+        return targets, [first_scored_RB, *[scored_RB] * (slots - 1)]

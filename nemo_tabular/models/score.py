@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .head import slot_nll
+from .head import Slots, slot_nll
 from .weights import DecoderWeights
 
 
@@ -25,7 +25,7 @@ def _activation(weights: DecoderWeights, x: Tensor) -> Tensor:
 def hidden_states(weights: DecoderWeights, codes_SB: Tensor) -> Tensor:
     """(S, B, H): state s predicts slot s of each row from the slots before it."""
     slots, rows = codes_SB.shape
-    shift_S1 = torch.tensor(weights.offsets[:-1]).unsqueeze(1)
+    shift_S1 = torch.tensor(weights.offsets[:-1], device=codes_SB.device).unsqueeze(1)
     values = functional.embedding(codes_SB[:-1] + shift_S1[:-1], weights.embedding)
     x = torch.cat([weights.begin[:1].expand(1, rows, -1), values]) + weights.position.unsqueeze(1)
     size = weights.hidden // weights.heads
@@ -42,12 +42,15 @@ def hidden_states(weights: DecoderWeights, codes_SB: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def row_nll(weights: DecoderWeights, codes_SB: Tensor, batch_size: int = 2048) -> Tensor:
-    """Negative log-likelihood in nats, float32 (S, B), of each slot given those before it in its row."""
+    """Negative log-likelihood in nats, float32 (S, B), of each slot given those before it in its row; on the
+    device of the weights, wherever the codes are.
+    """
     parts = []
-    for codes in codes_SB.split(batch_size, dim=1):
+    for part in codes_SB.split(batch_size, dim=1):
+        codes = part.to(weights.embedding.device)
         hidden = hidden_states(weights, codes)
         losses = slot_nll(
-            weights.embedding, weights.bias, weights.offsets, codes.unbind(0), *hidden.unbind(0)
+            weights.embedding, weights.bias, Slots(weights.sizes), codes.unbind(0), *hidden.unbind(0)
         )
         parts.append(torch.stack(losses))
     return torch.cat(parts, 1)

@@ -23,7 +23,9 @@ from torch.nn import functional
 from ..codecs.residual import FEATURES, Bins
 from ..config import ModelConfig
 from ..engine import block as engine_block
+from ..engine.initial import normal
 from ..engine.launch import ProcessGroupCollection
+from ..engine.stage import WHOLE, StageModule
 from ..errors import CheckpointError
 from .saved import decoder_block, model_tensors, read_folder, tensors_from, tensors_to, write_folder
 
@@ -49,21 +51,26 @@ class SeriesBatch:
     """float32 (T, B): which of them count."""
 
 
-class SeriesGPT(torch.nn.Module):
+class SeriesGPT(StageModule):
     """The network; at first it predicts a Student-t residual whatever came before."""
 
-    def __init__(self, model: ModelConfig, bins: Bins, groups: ProcessGroupCollection) -> None:
-        super().__init__()
-        self.config = engine_block.transformer_config(model, "32")
+    def __init__(
+        self, model: ModelConfig, bins: Bins, groups: ProcessGroupCollection, *, seed: int = 0
+    ) -> None:
+        super().__init__(engine_block.transformer_config(model, "32"), groups, WHOLE)
         self.bins = bins
         hidden = model.hidden_size
-        self.embedding = torch.nn.Parameter(torch.randn(bins.count + 2, hidden) * EMBEDDING_STD)
-        self.linear = torch.nn.Parameter(torch.randn(hidden, FEATURES) * 0.2)
-        self.wide = torch.nn.Parameter(torch.randn(FEATURE_WIDTH, FEATURES) * 0.5)
-        self.wide_bias = torch.nn.Parameter(torch.randn(FEATURE_WIDTH) * 0.5)
-        self.narrow = torch.nn.Parameter(torch.randn(hidden, FEATURE_WIDTH) * 0.1)
-        self.blocks = engine_block.transformer_block(self.config, groups)
-        self.head = torch.nn.Parameter(torch.randn(bins.count, hidden) * 0.02)
+
+        def drawn(name: str, *shape: int, std: float) -> torch.nn.Parameter:
+            return torch.nn.Parameter(normal(name, shape, seed, std))
+
+        self.embedding = drawn("embedding", bins.count + 2, hidden, std=EMBEDDING_STD)
+        self.linear = drawn("linear", hidden, FEATURES, std=0.2)
+        self.wide = drawn("wide", FEATURE_WIDTH, FEATURES, std=0.5)
+        self.wide_bias = drawn("wide_bias", FEATURE_WIDTH, std=0.5)
+        self.narrow = drawn("narrow", hidden, FEATURE_WIDTH, std=0.1)
+        self.blocks = engine_block.transformer_block(self.config, groups, seed=seed)
+        self.head = drawn("head", bins.count, hidden, std=0.02)
         self.bias = torch.nn.Parameter(_student_bias(bins))
 
     def forward(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, int]:
@@ -73,7 +80,11 @@ class SeriesGPT(torch.nn.Module):
         target, scored = batch.target[first:].flatten(), batch.scored[first:].flatten()
         nll = functional.cross_entropy(logits_TBK.flatten(0, 1), target, reduction="none")
         total = (nll * scored).sum()
-        return total, total.detach(), int(batch.scored.sum())
+        return total, total.detach(), self.shape(batch)[1]
+
+    def shape(self, batch: SeriesBatch) -> tuple[int, int]:
+        """(rows, how many of them all are scored): by the latter the loss is divided."""
+        return len(batch.before), int(batch.scored.sum())
 
     def hidden(self, batch: SeriesBatch) -> Tensor:
         """(T, B, H): what the head predicts from."""

@@ -5,9 +5,11 @@ Shapes: S slots of a row, V ids, H hidden, F width of the MLP, R rows of a windo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -93,6 +95,16 @@ class DecoderWeights:
             wanted |= {f"norm{n}_{k}": shape for n in (1, 2) for k, shape in norm.items()}
             out += [(f"blocks[{i}].{k}", block.get(k), shape) for k, shape in wanted.items()]
         return out
+
+    def to(self, device: torch.device | str) -> "DecoderWeights":
+        """The same on another device."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        blocks = [{name: tensor.to(device) for name, tensor in block.items()} for block in self.blocks]
+        return replace(self, blocks=blocks, **moved)
 
     @property
     def layers(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..batches import DocumentBatches, RowBatches
-from ..models.gpt import TabularGPT
+from ..engine.step import TrainStep
 from .validate import codes_of, to_device
 
 MAX_DOCUMENTS = 32_768
@@ -18,18 +18,21 @@ BATCH = 2048
 PRIOR = 0.5  # count added to both sides, so that a code that never occurs keeps a finite bias
 
 
-def calibrate(model: TabularGPT, batches: RowBatches | DocumentBatches, device: torch.device) -> torch.Tensor:
-    """The bias (V,) with which predicted and real counts of every code agree over (at most 32,768 of) the
-    rows.
+def calibrate(
+    step: TrainStep,
+    batches: RowBatches | DocumentBatches,
+    vocab_size: int,
+    device: torch.device,
+    rank: int = 0,
+    ranks: int = 1,
+) -> torch.Tensor:
+    """What must be added to the bias, float64 (V,) on the CPU, so that predicted and real counts of every
+    code agree over (at most 32,768 of) the rows; the same on all ranks. Data-parallel places share the work.
     """
     size = BATCH if isinstance(batches, RowBatches) else max(1, BATCH // 32)
     read = codes_of(batches)
     items = batches.take(0, min(batches.num_items, MAX_DOCUMENTS))
-    predicted = torch.zeros(len(model.bias), dtype=torch.float64, device=device)
-    found = torch.zeros_like(predicted)
-    for some in np.array_split(items, -(-len(items) // size)):
-        counts = model.expected_counts(to_device(read(some), device))
-        predicted += counts[0]
-        found += counts[1]
-    shift = torch.log((found + PRIOR) / (predicted + PRIOR))
-    return (model.bias.detach().double() + shift).float()
+    pieces = np.array_split(items, -(-len(items) // size))[rank::ranks]
+    mine = (to_device(read(some), device) for some in pieces)
+    predicted, found = step.total(mine, "counts", (2, vocab_size)).cpu()
+    return torch.log((found + PRIOR) / (predicted + PRIOR))

@@ -20,8 +20,6 @@ from ..batches import DocumentBatches, RowBatches
 from ..config import Config
 from ..engine.step import TrainStep
 from ..errors import ConfigError
-from ..models.gpt import TabularGPT
-from ..models.saved import model_tensors
 from .checkpoints import Checkpoints, Snapshot, TrainState
 from .logs import RunLog
 from .schedule import learning_rate, parse_time
@@ -56,14 +54,15 @@ class Loop:
     """One phase of training: `run` goes on from `state` to its end, or to a signal or the time limit."""
 
     config: Config
-    model: TabularGPT
     step: TrainStep
+    micro_batch_size: int
     batches: RowBatches | DocumentBatches
     validation: Validation | None
     state: TrainState
     log: RunLog
     checkpoints: Checkpoints | None
     rank: int
+    """Place in the data-parallel group, which says what is read."""
     ranks: int
     device: torch.device
     started: float
@@ -103,8 +102,8 @@ class Loop:
         codes = to_device(
             codes_of(self.batches)(self.batches.at(state.step, self.rank, self.ranks)), self.device
         )
-        size = self.config.data.micro_batch_size
-        pieces = [codes] if size is None or not isinstance(codes, Tensor) else list(codes.split(size, dim=1))
+        size = self.micro_batch_size
+        pieces = codes.split(size, dim=1) if isinstance(codes, Tensor) else codes.split(size)
         lr = learning_rate(self.config.optim, state.step, state.steps)
         loss, norm = self.step(pieces, lr)
         state.step += 1
@@ -118,13 +117,13 @@ class Loop:
         """Validate and remember the best weights. False when it is time to stop early."""
         state = self.state
         assert self.validation is not None
-        total, by_column = self.validation(self.model)
+        total, by_column = self.validation(self.step, self.rank, self.ranks)
         better = total < state.best_nll
         state.validations.append((state.step, total))
         state.stale = 0 if better else state.stale + 1
         if better:
             state.best_nll, state.best_step = total, state.step
-            self.best = {name: t.clone() for name, t in model_tensors(self.model).items()}
+            self.best = {name: t.clone() for name, t in self.step.weights().items()}
             if self.checkpoints is not None:
                 self.checkpoints.save_best(self.best)
         self.log.validation(state.step, total, by_column, better)
@@ -132,11 +131,10 @@ class Loop:
 
     def _save(self) -> None:
         if self.checkpoints is not None:
-            weights = model_tensors(self.model)
-            self.checkpoints.save(Snapshot(self.state, weights, self.step.optimizer_state()))
+            self.checkpoints.save(Snapshot(self.state, self.step.weights(), self.step.optimizer_state()))
 
     def result(self) -> dict[str, Tensor]:
-        """The best weights where there was validation, else the last."""
+        """This rank's part of the best weights where there was validation, else of the last."""
         if self.best is None and self.validation and self.checkpoints is not None:
             self.best = self.checkpoints.best()
-        return self.best if self.best is not None else model_tensors(self.model)
+        return self.best if self.best is not None else self.step.weights()

@@ -15,8 +15,9 @@ import torch
 
 from ..codecs.residual import Anchor, Bins, ResidualCodec, context_of, encode
 from ..config import ModelConfig, OptimConfig
-from ..engine.launch import device, start
+from ..engine.launch import start
 from ..engine.layout import ParallelLayout
+from ..engine.ranks import device
 from ..engine.step import TrainStep
 from ..errors import CodecError
 from ..models.series import SavedForecaster, SeriesBatch, SeriesGPT, before_bins
@@ -71,12 +72,11 @@ def pretrain(
 ) -> SavedForecaster:
     """Simulate, train, return. 1,500 steps take a few minutes of one CPU thread."""
     groups = start(ParallelLayout(), seed)
-    torch.manual_seed(seed)
     bins = Bins()
     began = time.process_time()
     pool = simulated_windows(documents, bins, seed)
     log.info("%d simulated series in %.0f CPU seconds", len(pool.before), time.process_time() - began)
-    module = SeriesGPT(MODEL, bins, groups).to(device())
+    module = SeriesGPT(MODEL, bins, groups, seed=seed).to(device())
     optim = OptimConfig(lr=lr, weight_decay=0.01)
     step = TrainStep(module, optim, groups)
     rng, losses = np.random.default_rng(seed), []

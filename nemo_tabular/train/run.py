@@ -16,10 +16,13 @@ from torch import Tensor
 
 from ..batches import DocumentBatches, RowBatches
 from ..config import Config, load_config
-from ..engine.launch import device as rank_device
-from ..engine.launch import start, world_size
+from ..engine.launch import start
 from ..engine.layout import ParallelLayout
+from ..engine.ranks import device as rank_device
+from ..engine.ranks import first_then_others, join
+from ..engine.stage import stages
 from ..engine.step import TrainStep
+from ..engine.whole import whole_tensors
 from ..errors import ConfigError
 from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
@@ -43,6 +46,7 @@ class TrainResult:
     """What a run made. `finished` is False after a signal or the time limit: start it again to go on."""
 
     model: SavedModel | None
+    """The whole model, on rank 0; None on other ranks and after an unfinished run."""
     finished: bool
     steps: int
     best_nll: float
@@ -60,14 +64,22 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         store = TokenStore.open(config.data.store)
     histories = store.manifest.mode != "rows"
     config = resolve(config, store.manifest.splits["train"].documents, histories)
+    _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
     if folder is not None:
-        done = _claim(folder, config, store)
+        done = first_then_others(lambda: _claim(folder, config, store))
         if done is not None:
             log.info("%s holds a finished run; train elsewhere (run.dir=...) or delete it", folder)
             info = done.info
             return TrainResult(done, True, info["steps"], info["best_nll"])
     return _Run(config, store, folder, started).run()
+
+
+def _layout(config: Config) -> tuple[ParallelLayout, int]:
+    """How the ranks share the model, and documents at a time on one of them. Raises ConfigError."""
+    layout, data = ParallelLayout.of(config.model, join().size), config.data
+    assert data.global_batch_size is not None, "resolve(config) fills it in"
+    return layout, layout.micro_batch_size(data.global_batch_size, data.micro_batch_size)
 
 
 def _claim(folder: Path, config: Config, store: TokenStore) -> SavedModel | None:
@@ -115,22 +127,13 @@ class _Run:
         self.config, self.store, self.folder, self.started = config, store, folder, started
         if config.trainer.num_threads is not None:
             torch.set_num_threads(config.trainer.num_threads)
-        model = config.model
-        self.layout = ParallelLayout(
-            world_size(),
-            model.tensor_model_parallel_size,
-            model.pipeline_model_parallel_size,
-            model.context_parallel_size,
-        )
-        if self.layout.model_size > 1:
-            raise ConfigError(
-                "model.*_parallel_size: this version trains with data parallelism only; set them to 1"
-            )
-        self.groups = start(self.layout, config.run.seed)
-        self.rank, self.device = self.groups.dp.rank(), rank_device()
-        self.histories = store.manifest.mode != "rows"
+        self.layout, self.micro_batch_size = _layout(config)
         assert config.data.global_batch_size is not None
-        self.batch_size = config.data.global_batch_size
+        self.batch_size, here = config.data.global_batch_size, join()
+        self.groups = start(self.layout, config.run.seed)
+        self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
+        self.device = rank_device()
+        self.histories = store.manifest.mode != "rows"
         if self.histories and not 0 < config.data.context_rows < config.data.max_rows:
             raise ConfigError(
                 f"data.context_rows is {config.data.context_rows}, data.max_rows {config.data.max_rows}: a "
@@ -139,9 +142,11 @@ class _Run:
         if self.histories and config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
         self.plan = self._plan()
-        self.log = RunLog(config.run, folder, quiet=self.rank != 0)
-        main = folder is not None and self.rank == 0
-        self.checkpoints = Checkpoints(folder / "checkpoints") if main and folder is not None else None
+        self.main = here.rank == 0
+        self.log = RunLog(config.run, folder, quiet=not self.main)
+        # checkpoints of this kind hold what one process holds
+        alone = here.size == 1 and folder is not None
+        self.checkpoints = Checkpoints(folder / "checkpoints") if alone and folder is not None else None
 
     def _plan(self) -> RowPlan:
         store, model = self.store, self.config.model
@@ -168,18 +173,23 @@ class _Run:
             parts.append(np.log((counts + 0.5) / (counts + 0.5).sum()))
         return torch.from_numpy(np.concatenate(parts)).float()
 
-    def _model(self) -> TabularGPT:
-        torch.manual_seed(self.config.run.seed)
-        rows = self.config.data.max_rows if self.histories else 1
-        return TabularGPT(
-            self.config.model,
-            self.config.trainer.precision,
-            self.plan.sizes,
-            self.groups,
-            log_marginals=self._log_marginals(),
-            histories=self.histories,
-            max_rows=rows,
-        ).to(self.device)
+    def _chunks(self) -> list[TabularGPT]:
+        """This rank's part of a new model."""
+        config = self.config
+        return [
+            TabularGPT(
+                config.model,
+                config.trainer.precision,
+                self.plan.sizes,
+                self.groups,
+                log_marginals=self._log_marginals(),
+                histories=self.histories,
+                max_rows=config.data.max_rows if self.histories else 1,
+                seed=config.run.seed,
+                stage=stage,
+            ).to(self.device)
+            for stage in stages(self.groups, config.model.virtual_pipeline_model_parallel_size)
+        ]
 
     def _batches(self, split: str) -> RowBatches | DocumentBatches:
         data, tokenizer = self.config.data, self.store.tokenizer
@@ -232,40 +242,44 @@ class _Run:
     def _loop(
         self, split: str, state: TrainState, resumed: Snapshot | None, validation: Validation | None
     ) -> Loop:
-        model = self._model()
-        step = TrainStep(model, self.config.optim, self.groups)
+        step = TrainStep(self._chunks(), self.config.optim, self.groups)
         if resumed is not None:
-            model.load_state_dict(resumed.weights, strict=False)
+            step.load_weights(resumed.weights)
             step.load_optimizer_state(resumed.optimizer)
         batches = self._batches(split)
         state.steps = state.steps or num_steps(self.config.trainer, batches.num_items, self.batch_size)
         return Loop(
             config=self.config,
-            model=model,
             step=step,
+            micro_batch_size=self.micro_batch_size,
             batches=batches,
             validation=validation,
             state=state,
             log=self.log,
             checkpoints=self.checkpoints,
             rank=self.rank,
-            ranks=self.layout.data_parallel_size,
+            ranks=self.ranks,
             device=self.device,
             started=self.started,
         )
 
     def _calibrated(self, loop: Loop) -> dict[str, Tensor]:
-        """The phase's weights with the head's bias made to fit the marginals; a final fit to come makes it
-        needless.
+        """The phase's whole weights, on rank 0, with the head's bias made to fit the marginals; empty
+        elsewhere, and where a final fit to come makes it needless.
         """
-        weights = loop.result()
         if loop.validation and self.config.trainer.final_fit:
-            return weights
-        loop.model.load_state_dict(weights, strict=False)
+            return {}
+        weights = loop.result()
+        loop.step.load_weights(weights)
         batches = loop.batches if self.histories else self._batches("all")
-        return weights | {"bias": calibrate(loop.model, batches, self.device)}
+        vocab = loop.step.modules[0].offsets[-1]
+        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
+        whole = whole_tensors(loop.step.modules, weights)
+        return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
+        if not self.main:
+            return TrainResult(None, True, state.step, state.best_nll)
         info = {
             "steps": state.step,
             "best_step": state.best_step,
@@ -281,13 +295,13 @@ class _Run:
             self.config.model,
             self.plan,
             self.store.tokenizer,
-            {name: t.cpu() for name, t in weights.items()},
+            weights,
             self.histories,
             data.max_rows if self.histories else 1,
             info,
             data.context_rows if continued else None,
             longest,
         )
-        if self.checkpoints is not None and self.folder is not None:
+        if self.folder is not None:
             saved.save(self.folder / "model")
         return TrainResult(saved, True, state.step, state.best_nll)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..batches import DocumentBatch, DocumentBatches, RowBatches
-from ..models.gpt import TabularGPT
+from ..engine.step import TrainStep
 from ..models.order import RowPlan
 from ..tokenizer import TableTokenizer
 
@@ -42,11 +42,12 @@ class Validation:
     def __bool__(self) -> bool:
         return self.documents > 0
 
-    def _batches(self) -> Iterator[torch.Tensor | DocumentBatch]:
+    def _batches(self, rank: int, ranks: int) -> Iterator[torch.Tensor | DocumentBatch]:
+        """Every so many-th batch, beginning with the rank's own."""
         size = BATCH if isinstance(self.batches, RowBatches) else max(1, BATCH // 32)
         read = codes_of(self.batches)
-        for start in range(0, self.items, size):
-            yield read(np.arange(start, min(start + size, self.items)))
+        for start in range(rank * size, self.items, ranks * size):
+            yield to_device(read(np.arange(start, min(start + size, self.items))), self.device)
 
     def _residual(self, tokenizer: TableTokenizer) -> np.ndarray:
         """Mean nats a document of each column's remainder (columns in the model's order)."""
@@ -61,12 +62,11 @@ class Validation:
         names = tokenizer.columns
         return np.array([log_widths[names.index(name)] for name in self.columns])
 
-    def __call__(self, model: TabularGPT) -> tuple[float, dict[str, float]]:
-        """Nats a document: in total, and by column."""
-        sums = torch.zeros(len(self.owner), dtype=torch.float64)
-        with torch.no_grad():
-            for batch in self._batches():
-                sums += model(to_device(batch, self.device))[1].double().cpu()
+    def __call__(self, step: TrainStep, rank: int = 0, ranks: int = 1) -> tuple[float, dict[str, float]]:
+        """Nats a document, in total and by column, the same on all ranks; data-parallel places share the
+        work.
+        """
+        sums = step.total(self._batches(rank, ranks), "nats_by_slot", (len(self.owner),)).cpu()
         by_column = torch.zeros(len(self.columns), dtype=torch.float64).index_add_(0, self.owner, sums)
         nats = by_column.numpy() / self.documents + self.residual
         return float(nats.sum()), dict(zip(self.columns, nats.tolist(), strict=True))

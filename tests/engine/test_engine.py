@@ -11,7 +11,6 @@ from nemo_tabular.engine.attention import CoreAttention
 from nemo_tabular.engine.block import transformer_block, transformer_config
 from nemo_tabular.engine.layout import ParallelLayout
 from nemo_tabular.engine.step import TrainStep
-from nemo_tabular.errors import ConfigError
 from nemo_tabular.models.gpt import TabularGPT
 
 
@@ -84,9 +83,3 @@ def test_micro_batches_add_up_to_the_whole_batch(groups):
         model = TabularGPT(ModelConfig(num_layers=1), "32", [3, 4], groups)
         norms.append(TrainStep(model, OptimConfig(clip_grad=0.0), groups)(pieces, 1e-3))
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
-
-
-def test_layout_that_does_not_divide_the_ranks_is_refused():
-    with pytest.raises(ConfigError, match="do not divide the 6 started"):
-        ParallelLayout(world_size=6, tensor_model_parallel_size=4)
-    assert ParallelLayout(8, 2, 2).data_parallel_size == 2

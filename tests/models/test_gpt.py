@@ -13,7 +13,7 @@ from nemo_tabular.config import ModelConfig
 from nemo_tabular.engine import launch
 from nemo_tabular.engine.layout import ParallelLayout
 from nemo_tabular.models.gpt import TabularGPT
-from nemo_tabular.models.head import SlotLoss, slot_nll
+from nemo_tabular.models.head import SlotLoss, Slots, slot_nll
 
 SIZES = [3, 2, 5, 4]
 
@@ -41,14 +41,14 @@ def test_slot_loss_and_its_gradients_equal_a_masked_softmax_over_everything():
     bias = torch.randn(14, requires_grad=True)
     hidden = [torch.randn(6, 8, requires_grad=True) for _ in SIZES]
     targets = [torch.randint(0, size, (6,)) for size in SIZES]
-    total, sums = SlotLoss.apply(weight, bias, offsets, targets, None, *hidden)
+    total, sums = SlotLoss.apply(weight, bias, Slots(SIZES), targets, None, *hidden)
     wanted = masked_softmax_loss(weight, bias, offsets, targets, hidden)
     assert torch.allclose(total, wanted, rtol=1e-6)
     assert torch.allclose(sums.sum(), total)
     grads = torch.autograd.grad(3 * total, [weight, bias, *hidden])
     for got, want in zip(grads, torch.autograd.grad(3 * wanted, [weight, bias, *hidden]), strict=True):
         assert torch.allclose(got, want, atol=1e-5)
-    each = slot_nll(weight, bias, offsets, targets, *hidden)
+    each = slot_nll(weight, bias, Slots(SIZES), targets, *hidden)
     assert torch.allclose(torch.stack([e.sum() for e in each]), sums, rtol=1e-6)
 
 
@@ -56,9 +56,9 @@ def test_scored_weights_take_predictions_out_of_loss_and_gradient():
     weight, bias = torch.randn(3, 4, requires_grad=True), torch.zeros(3, requires_grad=True)
     y = torch.randn(2, 4, requires_grad=True)
     targets, scored = [torch.tensor([1, 2])], [torch.tensor([1.0, 0.0])]
-    total, _ = SlotLoss.apply(weight, bias, [0, 3], targets, scored, y)
+    total, _ = SlotLoss.apply(weight, bias, Slots([3]), targets, scored, y)
     (grad,) = torch.autograd.grad(total, y)
-    alone, _ = SlotLoss.apply(weight, bias, [0, 3], [targets[0][:1]], None, y[:1])
+    alone, _ = SlotLoss.apply(weight, bias, Slots([3]), [targets[0][:1]], None, y[:1])
     assert torch.allclose(total, alone)
     assert grad[0].abs().sum() > 0
     assert grad[1].abs().sum() == 0
