@@ -90,6 +90,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    from .cli_forecast import add_backtest, add_forecast, add_pretrain  # which is built on this file
+
     for add in (
         add_schema,
         add_prepare,
@@ -100,6 +102,9 @@ def make_parser() -> argparse.ArgumentParser:
         add_evaluate,
         add_submit,
         add_preflight,
+        add_forecast,
+        add_backtest,
+        add_pretrain,
     ):
         add(verbs)
     return parser
@@ -111,10 +116,16 @@ def add_verb(verbs: Verbs, name: str, help: str, call: Callable[..., None]) -> a
     return verb
 
 
-def add_table_options(verb: argparse.ArgumentParser) -> None:
-    """What is to be said about reading a table, the same for every verb that reads one."""
+def add_table_options(verb: argparse.ArgumentParser, flag: str | None = None) -> None:
+    """What is to be said about reading a table, the same for every verb that reads one: the table comes
+    first, or after `flag`.
+    """
+    named: dict[str, Any] = {"dest": "table", "required": True} if flag else {}
     verb.add_argument(
-        "table", metavar="TABLE", help="CSV (.gz, .zst), TSV, Parquet or Arrow: a file, a folder or a glob"
+        flag or "table",
+        metavar="TABLE",
+        help="CSV (.gz, .zst), TSV, Parquet or Arrow: a file, a folder or a glob",
+        **named,
     )
     verb.add_argument(
         "--delimiter", type=separator, metavar="CHAR", help="field separator of a CSV (default: by its name)"

@@ -17,7 +17,10 @@ import pyarrow as pa
 from .config import Config, load_config
 from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
+from .generate.clock import Gaps
+from .generate.forecast import Forecaster, ForecastRequest
 from .generate.histories import HistoryStream
+from .generate.history import History, read_history
 from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
 from .generate.sets import SetStream
 from .generate.shares import agreed, shared_tables
@@ -267,7 +270,47 @@ class Synthesizer:
             raise GenerationError(ONE_ORDER.format("impute"))
         return stream
 
-    # ---- scoring ----
+    # ---- forecasting ----
+
+    def forecast(
+        self,
+        history: Any,
+        horizon: int = 12,
+        *,
+        samples: int = 500,
+        seed: int = 0,
+        given: pd.DataFrame | None = None,
+        group_by: Sequence[str] = (),
+        order_by: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        gaps: Gaps = "error",
+        **reading: Any,
+    ) -> pd.DataFrame:
+        """Sampled futures of the numeric columns of `history` (a frame or a file): `samples` paths of
+        `horizon` rows of each series, all columns together. One row a series, path and step, with its time.
+
+        Needs no training: the forecaster that ships with the package reads each series' own history. A fitted
+        model says which columns hold keys and times; otherwise `group_by` and `order_by` do. `given`: known
+        futures of some columns, which condition the others up to each step, not beyond. `gaps`: rows that are
+        not there are an "error", count as "missing", or "ignore": rows are consecutive. Path i depends on
+        (seed, i). Raises SchemaError, GenerationError, CodecError.
+        """
+        import pandas as pd
+
+        request = ForecastRequest(horizon, samples, seed, given)
+        known = self._history(history, group_by, order_by, columns=tuple(columns), gaps=gaps, **reading)
+        return pd.concat(list(Forecaster().tables(known, request)), ignore_index=True)
+
+    def _history(
+        self, table: Any, group_by: Sequence[str], order_by: Sequence[str], **options: Any
+    ) -> History:
+        if self._model is None:
+            return read_history(table, group_by=tuple(group_by), order_by=tuple(order_by), **options)
+        if group_by or order_by:
+            raise SchemaError("group_by and order_by stand in the schema of the fitted model")
+        return read_history(table, schema=self.schema, **options)
+
+    # ---- filling gaps ----
 
     def impute(
         self, table: Any, *, seed: int = 0, imputations: int | None = None, unseen: str | None = None

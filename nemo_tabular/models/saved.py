@@ -193,7 +193,7 @@ class SavedModel:
             position=tensors["position"],
             begin=tensors["begin"],
             bias=tensors["bias"],
-            blocks=[self._block(tensors, i) for i in range(self.config.num_layers)],
+            blocks=[decoder_block(tensors, i, self.config) for i in range(self.config.num_layers)],
             final_w=tensors["blocks.final_layernorm.weight"],
             final_b=None if rms else tensors["blocks.final_layernorm.bias"],
             act=self.config.activation,
@@ -215,22 +215,24 @@ class SavedModel:
                     cross[f"{norm}_b"] = tensors[f"cross.{long}.bias"]
         return SetWeights(self.weights(), tensors["column"], cross)
 
-    def _block(self, tensors: dict[str, Tensor], layer: int) -> dict[str, Tensor]:
-        name = f"blocks.layers.{layer}"
-        hidden, heads = self.config.hidden_size, self.config.num_attention_heads
-        fused = tensors[f"{name}.self_attention.linear_qkv.weight"]  # Megatron's rows are [head][q|k|v][dim]
-        parts = {
-            "qkv": fused.view(heads, 3, hidden // heads, hidden).transpose(0, 1).reshape(3 * hidden, hidden),
-            "proj": tensors[f"{name}.self_attention.linear_proj.weight"],
-            "fc1": tensors[f"{name}.mlp.linear_fc1.weight"],
-            "fc2": tensors[f"{name}.mlp.linear_fc2.weight"],
-            "norm1_w": tensors[f"{name}.input_layernorm.weight"],
-            "norm2_w": tensors[f"{name}.pre_mlp_layernorm.weight"],
-        }
-        if self.config.normalization == "LayerNorm":
-            parts["norm1_b"] = tensors[f"{name}.input_layernorm.bias"]
-            parts["norm2_b"] = tensors[f"{name}.pre_mlp_layernorm.bias"]
-        return parts
+
+def decoder_block(tensors: dict[str, Tensor], layer: int, config: ModelConfig) -> dict[str, Tensor]:
+    """One layer's parameters under plain names, attention rows as [q|k|v][head][dim]."""
+    name = f"blocks.layers.{layer}"
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    fused = tensors[f"{name}.self_attention.linear_qkv.weight"]  # Megatron's rows are [head][q|k|v][dim]
+    parts = {
+        "qkv": fused.view(heads, 3, hidden // heads, hidden).transpose(0, 1).reshape(3 * hidden, hidden),
+        "proj": tensors[f"{name}.self_attention.linear_proj.weight"],
+        "fc1": tensors[f"{name}.mlp.linear_fc1.weight"],
+        "fc2": tensors[f"{name}.mlp.linear_fc2.weight"],
+        "norm1_w": tensors[f"{name}.input_layernorm.weight"],
+        "norm2_w": tensors[f"{name}.pre_mlp_layernorm.weight"],
+    }
+    if config.normalization == "LayerNorm":
+        parts["norm1_b"] = tensors[f"{name}.input_layernorm.bias"]
+        parts["norm2_b"] = tensors[f"{name}.pre_mlp_layernorm.bias"]
+    return parts
 
 
 def model_tensors(module: torch.nn.Module) -> dict[str, Tensor]:
