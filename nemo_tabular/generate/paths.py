@@ -17,8 +17,8 @@ import torch
 
 from ..codecs.residual import Bins, Context, Cursor, ResidualCodec, context_of, encode
 from ..models.series import SavedForecaster, SeriesReader, before_bins
+from ..uniforms import row_states, uniforms
 from .copula import Copula
-from .uniforms import row_states, uniforms
 
 LONGEST = 512
 """Rows of a history that are looked at: its last ones. The dependence between columns is learnt from them."""
