@@ -5,6 +5,9 @@ Enters: a layout. Leaves: Megatron's process groups, to be passed on as an argum
 
 import logging
 import warnings
+from typing import Any
+
+import torch.distributed as dist
 
 from . import cpu, kernels
 from .layout import ParallelLayout
@@ -22,8 +25,8 @@ from megatron.core import parallel_state  # noqa: E402
 from megatron.core.process_groups_config import ProcessGroupCollection  # noqa: E402
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: E402
 
-_built: list[ParallelLayout] = []
-"""The layout of Megatron's global groups, where they are built."""
+_built: list[tuple[ParallelLayout, Any]] = []
+"""The layout of Megatron's global groups and the ranks they are among, where they are built."""
 
 
 def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
@@ -31,7 +34,8 @@ def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
     them; with the same one they stay, because torch never gives back a group's sockets (70 a time).
     """
     join()
-    if parallel_state.model_parallel_is_initialized() and _built != [layout]:
+    wanted = (layout, dist.group.WORLD)
+    if parallel_state.model_parallel_is_initialized() and _built != [wanted]:
         parallel_state.destroy_model_parallel()
     if not parallel_state.model_parallel_is_initialized():
         parallel_state.initialize_model_parallel(
@@ -41,6 +45,6 @@ def start(layout: ParallelLayout, seed: int) -> ProcessGroupCollection:
             context_parallel_size=layout.context_parallel_size,
             create_gloo_process_groups=False,  # nothing of ours is exchanged beside the ranks' own backend
         )
-        _built[:] = [layout]
+        _built[:] = [wanted]
     model_parallel_cuda_manual_seed(seed)
     return ProcessGroupCollection.use_mpu_process_groups()
