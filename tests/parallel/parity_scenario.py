@@ -14,8 +14,6 @@ from nemo_tabular.engine.step import TrainStep
 from nemo_tabular.engine.whole import whole_tensors
 from nemo_tabular.models.gpt import TabularGPT
 
-from megatron.core import dist_checkpointing  # isort: skip
-
 SIZES = [3, 41, 7, 5, 2]  # 58 ids: two tensor-parallel ranks share the second slot
 BATCH, STEPS, ROWS = 8, 10, 4
 RECIPE = ["model.num_layers=4", "model.hidden_size=32", "model.num_attention_heads=4"]
@@ -98,24 +96,3 @@ def ten_steps(settings: list[str], documents: bool) -> dict[str, Any]:
         "shapes": {name: list(tensor.shape) for name, tensor in sorted(whole.items())},
         "marks": {name: mark(tensor) for name, tensor in sorted(whole.items())},
     }
-
-
-def _described(step: TrainStep) -> dict[str, Any]:
-    return {f"chunk{i}": chunk.sharded_state_dict() for i, chunk in enumerate(step.modules)}
-
-
-def saved(settings: list[str], folder: str) -> list[float]:
-    """Train three steps and write Megatron's distributed checkpoint of the weights."""
-    step, _ = trained(settings, documents=False, steps=3)
-    step.settle()
-    dist_checkpointing.save(_described(step), folder)
-    return held_out(step, documents=False)
-
-
-def loaded(settings: list[str], folder: str) -> list[float]:
-    """Read that checkpoint into an untrained model, of whatever layout."""
-    step, _ = trained(settings, documents=False, steps=0)
-    state = dist_checkpointing.load(_described(step), folder)
-    for i, chunk in enumerate(step.modules):
-        chunk.load_state_dict(state[f"chunk{i}"])
-    return held_out(step, documents=False)

@@ -60,16 +60,3 @@ def test_bf16_trains_in_layouts_too(ranks, name, documents):
     assert found["losses"][0] == pytest.approx(wanted["losses"][0], rel=1e-3)
     assert found["norms"][0] == pytest.approx(wanted["norms"][0], rel=1e-2)
     assert found["losses"] == pytest.approx(wanted["losses"], rel=3e-2)
-
-
-# every kind of split is written once and read once
-SAVED = {"tp2-sp": ["pp4"], "pp2dp2-interleaved-sharded-overlap": ["tp4-sp"]}
-
-
-@pytest.mark.parametrize("before", SAVED)
-def test_weights_saved_under_one_layout_load_under_others(ranks, tmp_path, before):
-    count, settings = LAYOUTS[before]
-    wanted = ranks(count, "parity_scenario.saved", settings=settings, folder=str(tmp_path))[0]
-    for count, settings in [(1, []), *(LAYOUTS[name] for name in SAVED[before])]:
-        got = ranks(count, "parity_scenario.loaded", settings=settings, folder=str(tmp_path))[0]
-        assert got == pytest.approx(wanted, rel=1e-5)

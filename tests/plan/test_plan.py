@@ -15,7 +15,7 @@ from nemo_tabular.plan.search import powers_of_two
 from nemo_tabular.plan.speed import sequence_flops
 
 CONF = Path(__file__).parents[2] / "conf"
-RECIPES = sorted(CONF.glob("*.yaml"))
+RECIPES = sorted(CONF.glob("gpt_*.yaml"))  # what is planned is GPTs
 SIZES = {"125m": 125e6, "1.3b": 1.3e9, "5b": 5e9, "20b": 20e9, "175b": 175e9}
 
 
