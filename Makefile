@@ -63,8 +63,8 @@ slurm:
 
 # The cluster's tests run by themselves: four nodes beside other tests would make both late.
 test: setup slurm
-	@$(TEST_ENV) $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not bench and not slurm"
-	@$(TEST_ENV) $(RUN) -m pytest -m slurm tests/slurm
+	@$(TEST_ENV) $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not bench and not slurm and not alone"
+	@$(TEST_ENV) $(RUN) -m pytest -m "slurm or alone" tests/checkpoints tests/slurm
 
 check: setup
 	@$(RUN) -m ruff format --check .

@@ -29,6 +29,7 @@ def test_signals_save_within_the_grace_time_and_end_well(jobs, finished, tmp_pat
     assert digest(run) == digest(finished(ranks=2))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("to", [0, 1])
 def test_a_hung_rank_is_named_and_the_job_ends(jobs, tmp_path, to):
     """Rank 0 keeps the ranks' meeting point, so its silence shows in another way."""
@@ -42,6 +43,7 @@ def test_a_hung_rank_is_named_and_the_job_ends(jobs, tmp_path, to):
     assert checkpoints(tmp_path / "run") == ["step-00000003"]
 
 
+@pytest.mark.alone
 def test_a_rank_that_lives_but_stands_still_ends_the_job(jobs, tmp_path):
     hang = {"hang": {"at": 4, "to": 1, "seconds": 60}}
     job = jobs.start(tmp_path / "run", "trainer.hang_timeout=2", ranks=2, hooks=hang)
