@@ -30,6 +30,7 @@ ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 class Family(ABC):
     """One kind of model on one store. `batch_size`: the resolved global batch."""
 
+    model_class: ClassVar[type[TabularGPT]] = TabularGPT
     knows_absence: ClassVar[bool] = False
     """Whether cells can be absent: left out, and not a value like others."""
 
@@ -77,9 +78,23 @@ class Family(ABC):
         names = [name for name in ("train", "validation") if name in self.store.splits]
         return np.concatenate([np.asarray(self.store.rows(name)) for name in names])
 
-    @abstractmethod
     def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
         """One stage of the model, untrained."""
+        config = self.config
+        return self.model_class(
+            config.model,
+            config.trainer.precision,
+            self.plan.sizes,
+            groups,
+            log_marginals=self.log_marginals(),
+            seed=config.run.seed,
+            stage=stage,
+            **self.model_options(),
+        )
+
+    def model_options(self) -> dict[str, Any]:
+        """Arguments of the model beyond those that all take."""
+        return {}
 
     @abstractmethod
     def batches(self, split: str) -> Batches:
@@ -96,18 +111,6 @@ class Family(ABC):
 
 class RowGPT(Family):
     """The GPT of tables whose rows stand alone."""
-
-    def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
-        config = self.config
-        return TabularGPT(
-            config.model,
-            config.trainer.precision,
-            self.plan.sizes,
-            groups,
-            log_marginals=self.log_marginals(),
-            seed=config.run.seed,
-            stage=stage,
-        )
 
     def batches(self, split: str) -> Batches:
         seed = self.config.run.seed
@@ -139,19 +142,8 @@ class HistoryGPT(Family):
         first, *others = super()._counts()
         return [np.append(first, len(self.store.documents("train"))), *others]
 
-    def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
-        config = self.config
-        return TabularGPT(
-            config.model,
-            config.trainer.precision,
-            self.plan.sizes,
-            groups,
-            log_marginals=self.log_marginals(),
-            histories=True,
-            max_rows=config.data.max_rows,
-            seed=config.run.seed,
-            stage=stage,
-        )
+    def model_options(self) -> dict[str, Any]:
+        return {"histories": True, "max_rows": self.config.data.max_rows}
 
     def batches(self, split: str) -> Batches:
         data = self.config.data
@@ -183,6 +175,7 @@ class HistoryGPT(Family):
 class RowCGM(Family):
     """The CGM: rows that stand alone, each a set of columns."""
 
+    model_class = TabularCGM
     knows_absence = True
 
     @property
@@ -198,18 +191,6 @@ class RowCGM(Family):
                 marginals[first] = NEVER
             first += size
         return marginals
-
-    def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
-        config = self.config
-        return TabularCGM(
-            config.model,
-            config.trainer.precision,
-            self.plan.sizes,
-            groups,
-            log_marginals=self.log_marginals(),
-            seed=config.run.seed,
-            stage=stage,
-        )
 
     def batches(self, split: str) -> Batches:
         share = {"random": 0.0, "fixed": 1.0, "mixed": self.config.model.fixed_share}
