@@ -187,15 +187,23 @@ def choose_grid(data: ColumnNumbers) -> Grid:
     return FloatGrid(low, high, span / max(1, last), max(1, last), transform)
 
 
+ULPS = 4
+"""Of the type that a step spans where values are rounded on their way to the grid and back."""
+
+
 def _float_step(data: ColumnNumbers, transform: Transform, low: float, high: float, span: float) -> float:
     """The accuracy asked for or the default, but no finer than the type is at the far end."""
     accuracy = data.option("accuracy", float, 5e-324)
     if accuracy is None:
         accuracy = RELATIVE_ACCURACY * (robust_scale(data.sample) if transform.linear else 1.0)
-    digits = float(np.finfo(storage_dtype(data.kind)).eps) * (
-        max(abs(low), abs(high)) if transform.linear else 1.0
-    )
-    return max(accuracy, span / MAX_POSITIONS, digits if data.kind == pa.float64() else 4 * digits)
+    eps, ends = float(np.finfo(storage_dtype(data.kind)).eps), np.array([low, high])
+    if transform.linear:
+        digits = eps * float(np.abs(ends).max())
+    else:
+        apart = np.abs(transform.forward(ends) - transform.forward(ends * (1 - eps)))
+        digits = max(eps, float(apart.max()))
+    exact = transform.linear and data.kind == pa.float64()  # a curved map and its inverse lose some digits
+    return max(accuracy, span / MAX_POSITIONS, digits if exact else ULPS * digits)
 
 
 def _float_transform(data: ColumnNumbers, low: float, high: float) -> Transform:

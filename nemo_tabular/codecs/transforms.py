@@ -83,6 +83,10 @@ class Log1p:
         return np.copysign(np.minimum(x, np.finfo(np.float64).max), t)
 
 
+WIDEST_LOG = 40 * float(np.log(2))
+"""Of the image of a power transform, where the middle of a column is 1 wide: a grid has 50 bits."""
+
+
 @dataclass(frozen=True)
 class YeoJohnson:
     """Yeo and Johnson's power transform (Biometrika 2000), lambda by maximum likelihood."""
@@ -95,7 +99,11 @@ class YeoJohnson:
 
     @classmethod
     def fit(cls, sample: np.ndarray) -> YeoJohnson:
-        """Golden-section search over lambda in [-3, 5] on a standardised sample."""
+        """Golden-section search over lambda in [-3, 5] on a standardised sample.
+
+        The range narrows to lambda = 1 where a power would stretch the tails so far that the middle falls
+        into one step of the grid.
+        """
         if len(sample) == 0:
             return cls(1.0)
         centre, scale = float(np.median(sample)), robust_scale(sample)
@@ -107,7 +115,8 @@ class YeoJohnson:
             t = cls(power).forward(z)
             return 0.5 * float(np.log(max(t.var(), 1e-300))) - (power - 1) * slope
 
-        low, high, ratio = -3.0, 5.0, (5**0.5 - 1) / 2
+        most = float(np.clip(WIDEST_LOG / max(float(np.log1p(np.abs(z).max())), 1e-9), 1.0, 5.0))
+        low, high, ratio = 2 - most, most, (5**0.5 - 1) / 2
         while high - low > 1e-3:
             a, b = high - ratio * (high - low), low + ratio * (high - low)
             low, high = (low, b) if loss(a) < loss(b) else (a, high)
