@@ -52,6 +52,7 @@ class Watchdog:
             self._store.set(
                 f"name/{self.rank}", f"rank {self.rank} (host {os.uname().nodename}, process {os.getpid()})"
             )
+            self._beat(f"0 {self._place}")  # at once: a rank that hangs before its first round has begun
             for thread in self._threads:
                 thread.start()
         return self
