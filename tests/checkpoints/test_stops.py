@@ -39,7 +39,8 @@ def test_a_hung_rank_is_named_and_the_job_ends(jobs, tmp_path, to):
     began = time.monotonic()
     assert job.wait(timeout=40) == 75, job.log.read_text()
     assert time.monotonic() - began < 30
-    assert f"rank {to}" in job.log.read_text().split("The job ends here")[0].splitlines()[-1], job.log.read_text()
+    said = job.log.read_text()
+    assert f"rank {to}" in said.split("The job ends here")[0].splitlines()[-1], said
     assert checkpoints(tmp_path / "run") == ["step-00000003"]
 
 
