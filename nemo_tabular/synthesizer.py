@@ -17,10 +17,7 @@ import pyarrow as pa
 from .config import Config, load_config
 from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
-from .generate.clock import Gaps
-from .generate.forecast import Forecaster, ForecastRequest
 from .generate.histories import HistoryStream
-from .generate.history import History, read_history
 from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
 from .generate.sets import SetStream
 from .generate.shares import agreed, shared_tables
@@ -33,6 +30,9 @@ from .schema import Schema
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .generate.clock import Gaps
+    from .generate.history import History
 
 VALIDATION_ROWS = 2000
 """Rows that judge when to stop, where a twentieth of the table is fewer: up to a fifth of a small table."""
@@ -297,6 +297,11 @@ class Synthesizer:
         """
         import pandas as pd
 
+        from .generate.forecast import (
+            Forecaster,
+            ForecastRequest,
+        )  # with Megatron, which sampling can do without
+
         request = ForecastRequest(horizon, samples, seed, given)
         known = self._history(history, group_by, order_by, columns=tuple(columns), gaps=gaps, **reading)
         return pd.concat(list(Forecaster().tables(known, request)), ignore_index=True)
@@ -304,6 +309,8 @@ class Synthesizer:
     def _history(
         self, table: Any, group_by: Sequence[str], order_by: Sequence[str], **options: Any
     ) -> History:
+        from .generate.history import read_history
+
         if self._model is None:
             return read_history(table, group_by=tuple(group_by), order_by=tuple(order_by), **options)
         if group_by or order_by:

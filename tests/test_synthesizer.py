@@ -1,5 +1,8 @@
 """The facade on a small table: what it learns, conditions, scores, keeps on disk, and refuses."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,3 +174,9 @@ def test_other_frames_are_read_too(table):
     polars = pytest.importorskip("polars")
     recipe = QUICK | {"trainer__max_steps": 3}
     assert len(Synthesizer(**recipe).fit(polars.from_pandas(table)).sample(5)) == 5
+
+
+def test_sampling_starts_without_megatron():
+    """Its import costs more than many a request."""
+    code = "import sys, nemo_tabular.synthesizer; sys.exit('megatron.core' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
 
 from . import launch as _launch  # prepares the import of megatron on a CPU  # noqa: F401  isort: skip
 from megatron.core.process_groups_config import ProcessGroupCollection
@@ -78,6 +77,8 @@ def shared_causal_attention(
     """Causal attention of this context-parallel rank's positions to those of all; the result is
     (B, N, T, D).
     """
+    from torch.nn.attention.bias import causal_lower_right  # brings torch's compiler: half a second
+
     parts, part = group.size(), group.rank()
     k, v = (
         in_order(gather_from_sequence_parallel_region(x, group=group), parts).permute(1, 2, 0, 3)
