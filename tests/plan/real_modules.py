@@ -112,13 +112,12 @@ def kept_for_backward(step: TrainStep, config: Config, work: Workload, size: int
 def fake_nothing_else() -> None:
     """Replace what looks at numbers, which fake tensors have not."""
     from megatron.core.tensor_parallel.random import get_cuda_rng_tracker  # after the engine has prepared it
-
-    from nemo_tabular.engine import attention
+    from torch.nn.attention import bias
 
     dist.all_gather_object = all_gather_object
     tracker: Any = type(get_cuda_rng_tracker())
     tracker.fork = lambda self, name="": contextlib.nullcontext()  # there is no dropout
-    attention.causal_lower_right = lambda *lengths: None  # flash attention keeps no mask
+    bias.causal_lower_right = lambda *lengths: None  # flash attention keeps no mask
 
 
 def all_gather_object(objects: list[Any], mine: Any, group: Any = None) -> None:
