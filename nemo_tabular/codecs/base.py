@@ -99,6 +99,12 @@ class Codec(ABC):
         """
         return codes.astype(np.int32)
 
+    def places(self, slot: int) -> np.ndarray | None:
+        """Where each code of a slot stands among the others, float64 (size,): from 0 to 1 where neighbours
+        mean like things, NaN for codes that stand nowhere (missing). None: the codes are in no order.
+        """
+        return None
+
     def half_step(self, values: pa.Array) -> np.ndarray | None:
         """The largest round-trip error allowed at each value; None where values come back exactly."""
         return None
@@ -261,6 +267,12 @@ def codec_from_json(document: Mapping[str, Any]) -> Codec:
     if kind not in CODECS:
         raise CodecError(f"column {document.get('name')!r}: unknown codec {kind!r}; made by a newer version?")
     return CODECS[kind].from_json(document)
+
+
+def rising(size: int, first: int = 0) -> np.ndarray:
+    """Places of a slot's codes that rise from code `first` on; those before it stand nowhere."""
+    ordered = np.arange(size - first)
+    return np.concatenate([np.full(first, np.nan), (ordered + 0.5) / max(size - first, 1)])
 
 
 def books_of(column: Column, *, nullable: bool = False) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ..config import ModelConfig
 from ..engine.cross import CrossAttention
 from ..engine.launch import ProcessGroupCollection
 from ..engine.stage import WHOLE, Stage
+from .curves import Places
 from .gpt import TabularGPT
 from .lineup import by_slot, line_up
 
@@ -44,10 +45,20 @@ class TabularCGM(TabularGPT):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
+        places: Places = (),
         seed: int = 0,
         stage: Stage = WHOLE,
     ) -> None:
-        super().__init__(model, precision, sizes, groups, log_marginals=log_marginals, seed=seed, stage=stage)
+        super().__init__(
+            model,
+            precision,
+            sizes,
+            groups,
+            log_marginals=log_marginals,
+            places=places,
+            seed=seed,
+            stage=stage,
+        )
         self.additive = model.query == "additive"
         crossing = stage.last and not self.additive
         self.cross = CrossAttention(self.config, groups, seed=seed) if crossing else None
@@ -63,7 +74,7 @@ class TabularCGM(TabularGPT):
         return self.sequence.padded(len(batch.order)), batch.order.shape[1]
 
     def _row_input(self, batch: Any) -> Tensor:
-        look_up = partial(self.share.look_up, self.embedding)
+        look_up = partial(self.share.look_up, self.table)
         x_TBH = line_up(batch, self.shift_S1, look_up, self.column, self.begin)
         return x_TBH + functional.embedding(batch.order, self.position) if self.additive else x_TBH
 

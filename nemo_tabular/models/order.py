@@ -32,6 +32,15 @@ class RowPlan:
         slots = slots[~tokenizer.residual[slots]]
         return cls(tuple(columns), slots, tuple(int(size) for size in tokenizer.slot_sizes[slots]))
 
+    def places(self, tokenizer: TableTokenizer) -> list[np.ndarray | None]:
+        """Of each modelled slot where its codes stand among each other: see `Codec.places`."""
+        every = [
+            tokenizer.codecs[name].places(k)
+            for name in tokenizer.columns
+            for k in range(len(tokenizer.codecs[name].slots))
+        ]
+        return [every[slot] for slot in self.slots]
+
     def column_of_slot(self, tokenizer: TableTokenizer) -> np.ndarray:
         """int64 (S,): for each modelled slot the place of its column in `columns`."""
         owner = np.empty(tokenizer.num_slots, np.int64)

@@ -71,6 +71,10 @@ class Family(ABC):
         parts = [np.log((counts + 0.5) / (counts + 0.5).sum()) for counts in self._counts()]
         return torch.from_numpy(np.concatenate(parts)).float()
 
+    def places(self) -> list[Tensor | None]:
+        """Where the codes of each modelled slot stand among each other, if they are in an order."""
+        return [p if p is None else torch.from_numpy(p) for p in self.plan.places(self.store.tokenizer)]
+
     def rows(self, split: str) -> Any:
         """The rows of a split; "all": of training and validation."""
         if split != "all":
@@ -87,6 +91,7 @@ class Family(ABC):
             self.plan.sizes,
             groups,
             log_marginals=self.log_marginals(),
+            places=self.places(),
             seed=config.run.seed,
             stage=stage,
             **self.model_options(),

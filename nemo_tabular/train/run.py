@@ -25,6 +25,7 @@ from ..engine.stage import stages
 from ..engine.step import TrainStep
 from ..engine.whole import whole_tensors
 from ..errors import ConfigError, StoreError
+from ..models.curves import Curves
 from ..models.gpt import TabularGPT
 from ..models.saved import SavedModel
 from ..store import TokenStore
@@ -258,7 +259,14 @@ class _Run:
         vocab = loop.step.modules[0].offsets[-1]
         shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
         whole = whole_tensors(loop.step.modules, loop.step.weights())
-        return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
+        if not whole:
+            return {}
+        curves = Curves(loop.step.modules[0].offsets, self.family.places())
+        rows = {
+            "embedding": curves.folded(whole["embedding"]),
+            "bias": (whole["bias"][:vocab].double() + shift).float(),
+        }
+        return whole | rows
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
         if self.control.rank:
