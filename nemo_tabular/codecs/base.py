@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,16 @@ class Slot:
     """Codes 0 .. size-1."""
     residual: bool = False
     """True: the fine remainder of a number, uniform within the cell that the earlier slots name."""
+
+
+class Order(NamedTuple):
+    """Of the codes of a slot: neighbours mean like things."""
+
+    places: np.ndarray
+    """float64 (size,): from 0 to 1, NaN for codes that stand nowhere (missing)."""
+    cells: bool
+    """Codes are ranges of numbers, which nothing but their place tells apart; values may mean something by
+    themselves."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,10 +109,8 @@ class Codec(ABC):
         """
         return codes.astype(np.int32)
 
-    def places(self, slot: int) -> np.ndarray | None:
-        """Where each code of a slot stands among the others, float64 (size,): from 0 to 1 where neighbours
-        mean like things, NaN for codes that stand nowhere (missing). None: the codes are in no order.
-        """
+    def order(self, slot: int) -> Order | None:
+        """Where each code of a slot stands among the others; None: the codes are in no order."""
         return None
 
     def half_step(self, values: pa.Array) -> np.ndarray | None:
@@ -269,10 +277,10 @@ def codec_from_json(document: Mapping[str, Any]) -> Codec:
     return CODECS[kind].from_json(document)
 
 
-def rising(size: int, first: int = 0) -> np.ndarray:
-    """Places of a slot's codes that rise from code `first` on; those before it stand nowhere."""
-    ordered = np.arange(size - first)
-    return np.concatenate([np.full(first, np.nan), (ordered + 0.5) / max(size - first, 1)])
+def rising(size: int, first: int = 0, *, cells: bool = False) -> Order:
+    """The order of a slot's codes that rise from code `first` on; those before it stand nowhere."""
+    places = (np.arange(size - first) + 0.5) / max(size - first, 1)
+    return Order(np.concatenate([np.full(first, np.nan), places]), cells)
 
 
 def books_of(column: Column, *, nullable: bool = False) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from nemo_tabular.codecs.arrow_arrays import (
     storage_dtype,
     storage_number,
 )
-from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options, rising
+from nemo_tabular.codecs.base import Codec, Order, Slot, books_of, check_options, rising
 from nemo_tabular.codecs.zones import DAY, transitions
 from nemo_tabular.errors import CodecError
 
@@ -162,7 +162,7 @@ class CalendarCodec(Codec):
         sizes[0] += self.nullable
         return (*(Slot(s) for s in sizes), *(Slot(s, residual=True) for s in self._residual_sizes))
 
-    def places(self, slot: int) -> np.ndarray:
+    def order(self, slot: int) -> Order:
         """Of each part the values in their order."""
         return rising(self.slots[slot].size, int(self.nullable and slot == 0))
 

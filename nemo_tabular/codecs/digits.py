@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from nemo_tabular.codecs.arrow_arrays import array_of, numbers, python_value, storage_dtype
-from nemo_tabular.codecs.base import Codec, Slot, rising
+from nemo_tabular.codecs.base import Codec, Order, Slot, rising
 from nemo_tabular.codecs.grid import FloatGrid, Grid, grid_from_json
 from nemo_tabular.codecs.locate import Locator
 from nemo_tabular.codecs.specials import NON_FINITE, all_finite, rows_of
@@ -64,9 +64,9 @@ class DigitsCodec(Codec):
         modelled = [Slot(size + (self._num_special if k == 0 else 0)) for k, size in enumerate(self.bases)]
         return (*modelled, *(Slot(size, residual=True) for size in self._residual_sizes))
 
-    def places(self, slot: int) -> np.ndarray:
+    def order(self, slot: int) -> Order:
         """Digits in their order; spikes stand alone."""
-        return rising(self.slots[slot].size, self._num_special if slot == 0 else 0)
+        return rising(self.slots[slot].size, self._num_special if slot == 0 else 0, cells=True)
 
     @cached_property
     def _residual_sizes(self) -> tuple[int, ...]:

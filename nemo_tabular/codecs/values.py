@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from nemo_tabular.codecs.arrow_arrays import array_of, arrow_type, numbers, python_value, storage_dtype
-from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options, rising
+from nemo_tabular.codecs.base import Codec, Order, Slot, books_of, check_options, rising
 from nemo_tabular.codecs.specials import NON_FINITE, all_finite, rows_of, seen_specials
 from nemo_tabular.errors import CodecError
 
@@ -61,7 +61,7 @@ class ValuesCodec(Codec):
         """One slot."""
         return (Slot(self._first + len(self.numbers)),)
 
-    def places(self, slot: int) -> np.ndarray:
+    def order(self, slot: int) -> Order:
         """Values in their order."""
         return rising(self.slots[slot].size, self._first)
 

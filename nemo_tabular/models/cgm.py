@@ -24,7 +24,7 @@ from ..config import ModelConfig
 from ..engine.cross import CrossAttention
 from ..engine.launch import ProcessGroupCollection
 from ..engine.stage import WHOLE, Stage
-from .curves import Places
+from .curves import Orders
 from .gpt import TabularGPT
 from .lineup import by_slot, line_up
 
@@ -45,7 +45,7 @@ class TabularCGM(TabularGPT):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
-        places: Places = (),
+        orders: Orders = (),
         seed: int = 0,
         stage: Stage = WHOLE,
     ) -> None:
@@ -55,7 +55,7 @@ class TabularCGM(TabularGPT):
             sizes,
             groups,
             log_marginals=log_marginals,
-            places=places,
+            orders=orders,
             seed=seed,
             stage=stage,
         )

@@ -27,7 +27,7 @@ from ..engine.launch import ProcessGroupCollection
 from ..engine.rows import RowShare
 from ..engine.sequence import SequenceShare
 from ..engine.stage import WHOLE, Stage, StageModule
-from .curves import Curves, Places
+from .curves import Curves, Orders
 from .head import SlotLoss, Slots, slot_counts, slot_nll
 
 POSITION_STD = 0.02
@@ -52,7 +52,7 @@ class TabularGPT(StageModule):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
-        places: Places = (),
+        orders: Orders = (),
         histories: bool = False,
         max_rows: int = 1,
         seed: int = 0,
@@ -62,7 +62,7 @@ class TabularGPT(StageModule):
         self.histories, self.max_rows = histories, max_rows
         self.sizes = [size + (histories and s == 0) for s, size in enumerate(sizes)]
         self.offsets = Slots(self.sizes).offsets
-        curves = Curves(self.offsets, places)
+        curves = Curves(self.offsets, orders)
         share = RowShare.of(curves.num_rows, groups.tp)
         self.slots, self.share = Slots(self.sizes, share), share
         self.sequence = SequenceShare(self.config, groups)

@@ -37,6 +37,7 @@ class Family(ABC):
     def __init__(self, config: Config, store: TokenStore) -> None:
         self.config, self.store = config, store
         self.plan = self._plan()
+        self.orders = self.plan.orders(store.tokenizer)
         absent = [column.name for column in store.tokenizer.schema.coded if column.missing == "absent"]
         if absent and not self.knows_absence:
             log.warning(
@@ -71,10 +72,6 @@ class Family(ABC):
         parts = [np.log((counts + 0.5) / (counts + 0.5).sum()) for counts in self._counts()]
         return torch.from_numpy(np.concatenate(parts)).float()
 
-    def places(self) -> list[Tensor | None]:
-        """Where the codes of each modelled slot stand among each other, if they are in an order."""
-        return [p if p is None else torch.from_numpy(p) for p in self.plan.places(self.store.tokenizer)]
-
     def rows(self, split: str) -> Any:
         """The rows of a split; "all": of training and validation."""
         if split != "all":
@@ -91,7 +88,7 @@ class Family(ABC):
             self.plan.sizes,
             groups,
             log_marginals=self.log_marginals(),
-            places=self.places(),
+            orders=self.orders,
             seed=config.run.seed,
             stage=stage,
             **self.model_options(),

@@ -261,7 +261,7 @@ class _Run:
         whole = whole_tensors(loop.step.modules, loop.step.weights())
         if not whole:
             return {}
-        curves = Curves(loop.step.modules[0].offsets, self.family.places())
+        curves = Curves(loop.step.modules[0].offsets, self.family.orders)
         rows = {
             "embedding": curves.folded(whole["embedding"]),
             "bias": (whole["bias"][:vocab].double() + shift).float(),

@@ -117,8 +117,8 @@ def test_a_third_party_codec_is_registered_by_its_definition() -> None:
 
 
 def test_rising_codes_have_places_and_those_before_them_none() -> None:
-    assert np.array_equal(rising(5, 1), [np.nan, 0.125, 0.375, 0.625, 0.875], equal_nan=True)
-    assert rising(0).shape == (0,) and np.isnan(rising(2, 2)).all()
+    assert np.array_equal(rising(5, 1).places, [np.nan, 0.125, 0.375, 0.625, 0.875], equal_nan=True)
+    assert rising(0).places.shape == (0,) and np.isnan(rising(2, 2).places).all()
 
 
 @pytest.mark.parametrize("values", [
@@ -129,8 +129,10 @@ def test_rising_codes_have_places_and_those_before_them_none() -> None:
 @pytest.mark.parametrize("codec", ["values", "digits"])
 def test_numbers_at_higher_places_are_greater(values: pa.Array, codec: str) -> None:
     made = fit(values, codec)
-    places = made.places(0)
-    assert places is not None and len(places) == made.slots[0].size
+    order = made.order(0)
+    assert order is not None and order.cells == (codec == "digits")
+    places = order.places
+    assert len(places) == made.slots[0].size
     codes = np.zeros((len(places), len(made.slots)), np.int32)
     codes[:, 0] = np.arange(len(places))
     known = np.flatnonzero(~np.isnan(places))
@@ -141,8 +143,8 @@ def test_numbers_at_higher_places_are_greater(values: pa.Array, codec: str) -> N
 
 
 def test_categories_are_in_no_order_and_calendar_parts_are() -> None:
-    assert fit(pa.array(["a", "b"]), "category").places(0) is None
+    assert fit(pa.array(["a", "b"]), "category").order(0) is None
     days = fit(pa.array([None, date(2020, 1, 1), date(2021, 3, 4), date(2021, 3, 9)]), "calendar")
     for slot, size in enumerate(s.size for s in days.slots):
-        places = days.places(slot)
+        places = days.order(slot).places
         assert len(places) == size and np.isnan(places).sum() == (slot == 0)

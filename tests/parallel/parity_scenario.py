@@ -16,7 +16,7 @@ from nemo_tabular.engine.whole import whole_tensors
 from nemo_tabular.models.gpt import TabularGPT
 
 SIZES = [3, 41, 7, 5, 2]  # 58 ids and 16 waves: two tensor-parallel ranks share the second slot
-PLACES = [None, torch.from_numpy(rising(41, 1))]
+ORDERS = [None, rising(41, 1, cells=True)]
 BATCH, STEPS, ROWS = 8, 10, 4
 RECIPE = ["model.num_layers=4", "model.hidden_size=32", "model.num_attention_heads=4"]
 
@@ -59,7 +59,7 @@ def trained(settings: list[str], documents: bool, steps: int) -> tuple[TrainStep
             config.trainer.precision,
             SIZES,
             groups,
-            places=PLACES,
+            orders=ORDERS,
             histories=documents,
             max_rows=ROWS if documents else 1,
             seed=3,
