@@ -23,6 +23,8 @@ ROW_STD = 0.1
 WAVES = 16
 """Cosines of a slot, of rising frequency and falling height. Slots of as few codes keep rows of their own:
 each code is seen often enough."""
+FINEST = 256
+"""Frequencies of the curves that rows begin on: with 16 alone near codes would begin too much alike."""
 HEIGHT, OWN = 10.0, 0.2
 """What a step of the optimizer's size moves a row of a range of numbers: by the weights of its waves, and by
 its own. Values (the 40 of hours a week, the 99,999 of a capital gain) move by their own step in full.
@@ -66,7 +68,7 @@ class Curves:
         """The parameter at the start: independent rows, those of ordered codes on random curves instead."""
         table_VH = normal("embedding", (self.num_ids, hidden), seed, ROW_STD)
         for s, (rows, place_C, _) in enumerate(self.slots):
-            wave_CF = waves(place_C, len(rows) - 1)
+            wave_CF = waves(place_C, min(len(rows) - 1, FINEST))
             weight_FH = normal(f"embedding.curve{s}", (wave_CF.shape[1], hidden), seed, ROW_STD)
             table_VH[rows] = (wave_CF @ weight_FH.double()).float()
         return self.unfolded(table_VH)

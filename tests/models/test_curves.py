@@ -77,3 +77,8 @@ def test_a_slot_of_histories_has_an_end_that_stands_nowhere():
         ModelConfig(), "32", [41, 2], groups, histories=True, max_rows=4, orders=[ORDERS[1], None]
     )
     assert model.sizes[0] == 42 and float(model.own[41]) == 1 and not model.wave[41].any()
+
+
+def test_a_digit_of_the_largest_base_costs_no_more_than_its_rows():
+    curves = Curves([0, 65_000], [rising(65_000, cells=True)])
+    assert curves.initial(2, seed=1).shape == (65_000 + WAVES, 2)
