@@ -107,8 +107,8 @@ def run(model: str, options: argparse.Namespace) -> dict[str, float]:
 def report(found: dict[str, dict[str, float]], options: argparse.Namespace) -> str:
     """The table, and whether the bars are met where all models are there."""
     lines = [
-        f"{options.share:.0%} of the cells of the training file removed at random; conf/{options.recipe}.yaml,"
-        f" seed {options.seed}. Nats a row on the 16,281 complete test rows, fnlwgt to the unit.",
+        f"{options.share:.0%} of the cells of the training file removed at random; conf/{options.recipe}.yaml"
+        f", seed {options.seed}. Nats a row on the 16,281 complete test rows, fnlwgt to the unit.",
         "",
         "| trained on | rows | nats, the model's order | averaged over 8 orders | lost to all | CPU s |",
         "|---|---|---|---|---|---|",
