@@ -12,6 +12,9 @@ from nemo_tabular import Synthesizer
 from nemo_tabular.config import Config
 from nemo_tabular.store import TokenStore
 from nemo_tabular.train.run import train
+from nemo_tabular.train.schedule import resolve
+
+ANY_ROWS = 10_000
 
 
 class Stopped(Exception):
@@ -39,8 +42,8 @@ def keep(path: Path, settings: dict[str, Any], result: Any) -> None:
 
 
 def told(config: Config) -> dict[str, Any]:
-    """What a result depends on in a configuration."""
-    return config.model_dump(mode="json", exclude={"run": {"dir"}})
+    """What a result depends on in a configuration; of what is left to the defaults, some table's."""
+    return resolve(config, ANY_ROWS, histories=False).model_dump(mode="json", exclude={"run": {"dir"}})
 
 
 def working_folder(folder: Path, settings: dict[str, Any]) -> Path:

@@ -62,7 +62,7 @@ class ModelConfig(Section):
     default), the table's (schema), or a list of names. The cgm: a new one for every row (random), rising
     entropy for all (fixed), or for a share of them (mixed, the default).
     """
-    fixed_share: float = Field(0.25, ge=0, le=1)
+    fixed_share: float = Field(0.5, ge=0, le=1)
     """Of the cgm with order: mixed: the share of the rows that it sees in the fixed order, in which it then
     makes rows of which nothing is given."""
     query: Literal["additive", "cross_attention"] = "additive"
@@ -209,7 +209,7 @@ class TrainerConfig(Section):
     """Steps of the whole schedule; None: follows from max_epochs."""
     max_epochs: float | None = Field(None, gt=0)
     """Passes over the training rows, where max_steps is not given; None: 6.5 for the gpt; for the
-    cgm 20 at 33,000 rows, else inversely proportional to the root of their number, 2 to 40."""
+    cgm 14 at 33,000 rows, else inversely proportional to the root of their number, 2 to 40."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 BATCH, SMALLEST_BATCH, ROWS_PER_BATCH = 128, 16, 64
 LR, HIDDEN = 7e-3, 64
 FINAL_FIT_BELOW = 20_000
-EPOCHS = {"gpt": 6.5, "cgm": 20.0}
+EPOCHS = {"gpt": 6.5, "cgm": 14.0}
 CGM_ROWS, CGM_EPOCHS = 32_768, (2.0, 40.0)
 """Rows that EPOCHS speaks of for the cgm, and its fewest and most epochs: a row in another order is another
 example, so that tables of fewer rows bear more passes and want them (10,000 rows of Bayesian networks: half

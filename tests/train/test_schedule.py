@@ -31,7 +31,7 @@ def test_what_is_set_by_hand_stays():
 
 
 @pytest.mark.parametrize(
-    ("rows", "epochs"), [(1, 40), (8_192, 40), (32_768, 20), (131_072, 10), (10**9, 2)]
+    ("rows", "epochs"), [(1, 40), (8_192, 28), (32_768, 14), (131_072, 7), (10**9, 2)]
 )
 def test_a_cgm_passes_over_few_rows_more_often(rows, epochs):
     cgm = load_config(overrides=["model.kind=cgm"])
