@@ -12,11 +12,10 @@ LR, HIDDEN = 7e-3, 64
 FINAL_FIT_BELOW = 20_000
 EPOCHS = {"gpt": 6.5, "cgm": 14.0}
 CGM_ROWS, CGM_EPOCHS = 32_768, (2.0, 40.0)
-"""Rows that EPOCHS speaks of for the cgm, and its fewest and most epochs: a row in another order is another
-example, so that tables of fewer rows bear more passes and want them (10,000 rows of Bayesian networks: half
-the distance to the true law with 40 epochs instead of 20), and large ones need fewer."""
-# Measured on held-out rows of Adult (benchmarks/results/adult_cgm.md): with random orders only, rows in any
-# order are .01 nats better, and those in the fixed order .05 nats worse, which a classifier sees in samples.
+"""Rows that EPOCHS speaks of for the cgm, and its fewest and most epochs. A row in another order is another
+example, so that small tables bear more passes than those of a model with one order."""
+# Measured on held-out rows of Adult (benchmarks/results/column_orders.md): with random orders only, averaged
+# orders are .02 nats better, and the fixed order .07 nats worse, which a classifier sees in samples.
 ORDER = {"gpt": "entropy", "cgm": "mixed"}
 
 
