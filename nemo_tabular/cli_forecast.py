@@ -247,9 +247,12 @@ def add_pretrain(verbs: Verbs) -> None:
 def run_pretrain(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
+    import torch
+
     from .train.pretrain import pretrain
 
     show_progress()
+    torch.set_num_threads(1)  # sums of more threads differ in their last bits
     model = pretrain(
         documents=arguments.documents,
         steps=arguments.steps,
