@@ -128,6 +128,7 @@ def models(case: Case, forecasters: list[Forecaster], samples: int) -> dict[str,
                 seed=1,
                 fine_tune=how,
                 tune_every=case.tune_every,
+                horizon=case.plan.horizon,
             )
     out["VAR"] = partial(GaussianVAR, 1000, log=tuple(columns.index(name) for name in case.log))
     for name in ("AutoETS", "AutoARIMA"):

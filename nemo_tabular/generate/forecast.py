@@ -68,13 +68,15 @@ class Forecaster:
     def __init__(self, model: SavedForecaster | None = None) -> None:
         self.sampler = PathSampler(model or SavedForecaster.shipped())
 
-    def fine_tuned(self, history: History, how: Tune, seed: int = 0) -> tuple[Forecaster, FineTuning]:
-        """This one, or one whose network has learnt from all series of the history, as `tuned` judges; and
-        what was found."""
-        sampler, found = tuned(
-            self.sampler, [(s.values_TC, season_of(s.clock)) for s in history.series], how, seed
+    def fine_tuned(
+        self, history: History, how: Tune, seed: int = 0, horizon: int = 8
+    ) -> tuple[Forecaster, FineTuning]:
+        """One whose network has learnt from all series of the history, or this one, as `tuned` judges by
+        forecasts of so many steps; and what was found."""
+        found = tuned(
+            self.sampler, [(s.values_TC, season_of(s.clock)) for s in history.series], how, seed, horizon
         )
-        return (self if sampler is self.sampler else Forecaster(sampler.model)), found
+        return (Forecaster(found.sampler.model) if found.used else self), found
 
     def tables(self, history: History, request: ForecastRequest) -> Iterator[pd.DataFrame]:
         """One long table a series: its keys (`series`: 1 without any), path, step, time, and the columns.
@@ -123,18 +125,21 @@ class SeriesModel:
         seed: int = 0,
         fine_tune: Tune = "never",
         tune_every: int = 1,
+        horizon: int = 8,
     ) -> None:
-        """`tune_every`: calls of `fit` from one fine-tuning to the next."""
+        """`tune_every`: calls of `fit` from one fine-tuning to the next; `horizon`: of the forecasts by which
+        it is judged."""
         self.shipped, self.season, self.samples, self.seed = forecaster.sampler, season, samples, seed
         self.fine_tune: Tune = fine_tune
-        self.tune_every, self._fits = tune_every, 0
+        self.tune_every, self.horizon, self._fits = tune_every, horizon, 0
         self.sampler = self.shipped
         self.codecs: tuple[ResidualCodec, ...] = ()
 
     def fit(self, history: np.ndarray) -> None:
         """Fine-tune, if that is asked for, and choose the codecs of the columns of (T, C)."""
         if self._fits % self.tune_every == 0:
-            self.sampler, _found = tuned(self.shipped, [(history, self.season)], self.fine_tune, self.seed)
+            found = tuned(self.shipped, [(history, self.season)], self.fine_tune, self.seed, self.horizon)
+            self.sampler = found.sampler
         self._fits += 1
         self.codecs = choose_codecs(self.sampler, history, self.season)
 

@@ -75,9 +75,9 @@ def history_windows(
     rows: int,
     scored: int,
     bins: Bins,
-) -> list[tuple[Windows, np.ndarray]]:
-    """Windows of `rows` rows, the last `scored` of them scored, of every column at every origin, and the
-    origin of each; in parts that are to be joined. Nothing from row `end` on is read.
+) -> list[Windows]:
+    """Windows of `rows` rows, the last `scored` of them scored, of every column at every origin, in parts
+    that are to be joined. Nothing from row `end` on is read.
 
     Statistics are made from as many rows as one of `CONTEXTS`, so that many origins are encoded at once;
     origins with fewer rows before them than a window reads are left out.
@@ -93,8 +93,7 @@ def history_windows(
             usable = np.flatnonzero(_usable(values_NT, every, shown))
             if len(usable):
                 chosen = [every[i] for i in usable]
-                found = windows(values_NT[usable], chosen, shown, rows - scored, bins)
-                parts.append((found, np.tile(some, len(codecs))[usable]))
+                parts.append(windows(values_NT[usable], chosen, shown, rows - scored, bins))
     return parts
 
 
