@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .generate.clock import Gaps
     from .generate.history import History
+    from .generate.tune import Tune
 
 VALIDATION_ROWS = 2000
 """Rows that judge when to stop, where a twentieth of the table is fewer: up to a fifth of a small table."""
@@ -284,6 +285,7 @@ class Synthesizer:
         order_by: Sequence[str] = (),
         columns: Sequence[str] = (),
         gaps: Gaps = "error",
+        fine_tune: Tune = "never",
         **reading: Any,
     ) -> pd.DataFrame:
         """Sampled futures of the numeric columns of `history` (a frame or a file): `samples` paths of
@@ -292,8 +294,10 @@ class Synthesizer:
         Needs no training: the forecaster that ships with the package reads each series' own history. A fitted
         model says which columns hold keys and times; otherwise `group_by` and `order_by` do. `given`: known
         futures of some columns, which condition the others up to each step, not beyond. `gaps`: rows that are
-        not there are an "error", count as "missing", or "ignore": rows are consecutive. Path i depends on
-        (seed, i). Raises SchemaError, GenerationError, CodecError.
+        not there are an "error", count as "missing", or "ignore": rows are consecutive. `fine_tune`: "auto"
+        fits the network further to the history if forecasts of its own last rows get better beyond chance;
+        "always" does so untested. Path i depends on (seed, i). Raises SchemaError, GenerationError,
+        CodecError.
         """
         import pandas as pd
 
@@ -304,7 +308,8 @@ class Synthesizer:
 
         request = ForecastRequest(horizon, samples, seed, given)
         known = self._history(history, group_by, order_by, columns=tuple(columns), gaps=gaps, **reading)
-        return pd.concat(list(Forecaster().tables(known, request)), ignore_index=True)
+        forecaster, _found = Forecaster().fine_tuned(known, fine_tune, seed, horizon)
+        return pd.concat(list(forecaster.tables(known, request)), ignore_index=True)
 
     def _history(
         self, table: Any, group_by: Sequence[str], order_by: Sequence[str], **options: Any

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs.residual import ResidualCodec, context_of, decimals_of, encode
-from .paths import STATISTICS, PathSampler
+from ..codecs.residual import STATISTICS, ResidualCodec, context_of, decimals_of, encode
+from .paths import PathSampler
 
 SHARE, MOST_JUDGED = 3, 96
 """The last third of the rows judges, at most so many."""
@@ -62,7 +62,7 @@ def _changes(values_CT: np.ndarray, season: int | None, judged: int) -> list[tup
     out = [(LIKELY, [_to(log=True) if positive[c] else _same for c in range(columns)])]
     if season is not None and season > 1 and 3 * season < values_CT.shape[1] - judged:
         out.append((SURELY, [_to(season=season)] * columns))
-    out += [(SURELY, [_to(anchor=anchor)] * columns) for anchor in ("ar1", "previous", "level")]
+    out += [(SURELY, [_to(anchor=anchor)] * columns) for anchor in ("ar", "ar1", "previous", "level")]
     return out + [(SURELY, [_to(volatility=share)] * columns) for share in (0.0, 0.9)]
 
 

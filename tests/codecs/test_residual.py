@@ -98,7 +98,7 @@ def test_anchors_are_what_they_are_called():
     values = np.stack([noise, walk])
 
     def pull(anchor):
-        return context_of([ResidualCodec(anchor)] * 2, values).pull
+        return context_of([ResidualCodec(anchor)] * 2, values).weights[:, 0]
 
     assert pull("level").tolist() == [0, 0] and pull("previous").tolist() == [1, 1]
     assert pull("nearest").tolist() == [0, 1]
@@ -138,7 +138,7 @@ def test_missing_values_count_as_the_anchor_and_leave_the_volatility_alone():
     cursor = Cursor(context)
     for value in values[0, :23]:
         cursor.advance(np.array([value]))
-    assert cursor.level[0] == pytest.approx(values[0, 19])
+    assert cursor.levels[0, 0] == pytest.approx(values[0, 19])
     assert residual[0, 23] == pytest.approx((values[0, 23] - values[0, 19]) / cursor.scale[0])
 
 
@@ -156,8 +156,8 @@ def test_paths_of_one_series_go_their_own_ways():
     cursor = encode(context, values)[2]
     paths = cursor.take(np.array([0, 0, 1]))
     paths.advance(np.array([60.0, 40.0, 50.0]))
-    assert paths.level[0] != paths.level[1]
-    assert cursor.level[0] == pytest.approx(values[0, -1]), "the cursor they came from stays where it is"
+    assert paths.levels[0, 0] != paths.levels[1, 0]
+    assert cursor.levels[0, 0] == pytest.approx(values[0, -1]), "the cursor they came from stays where it is"
 
 
 def test_codec_through_json_and_what_is_none():
