@@ -164,6 +164,7 @@ class Synthesizer:
         first: tuple[int, int],
         sampling: Sampling,
         order: str | None = None,
+        history: Any = None,
         here: Place = ALONE,
     ) -> Iterator[pa.Table]:
         """At least one table; `first`: the numbers of the first row and of the first document. With several
@@ -171,17 +172,17 @@ class Synthesizer:
         """
         stream = self.stream()
         if isinstance(stream, HistoryStream):
-            if num_documents is None or num_rows is not None or given is not None or first[0]:
+            if num_documents is None or num_rows is not None or first[0]:
                 raise GenerationError(
                     "this model makes histories, documents of many rows: say how many with num_documents (on "
-                    "the command line --documents) and nothing of rows; given values are not for histories"
+                    "the command line --documents) and nothing of rows"
                 )
-            asked = HistoryRequest(num_documents, seed, first[1], max_rows, sampling)
+            asked = HistoryRequest(num_documents, seed, first[1], max_rows, sampling, _named(given), history)
             return shared_tables(stream, asked, here)
-        if num_documents is not None or max_rows is not None or first[1]:
+        if num_documents is not None or max_rows is not None or first[1] or history is not None:
             raise GenerationError(
                 "this model makes single rows: say how many with num_rows (on the command line --rows); "
-                "documents come from a model that was fitted with group_by"
+                "documents, and what continues them, come from a model that was fitted with group_by"
             )
         if order == "random" and not isinstance(stream, SetStream):
             raise GenerationError(ONE_ORDER.format("order='random'"))
@@ -194,6 +195,7 @@ class Synthesizer:
         num_documents: int | None = None,
         max_rows: int | None = None,
         given: Mapping[str, Any] | pd.DataFrame | None = None,
+        history: Any = None,
         seed: int = 0,
         first_row: int = 0,
         first_document: int = 0,
@@ -210,10 +212,12 @@ class Synthesizer:
         new order of the columns every few rows) or "fixed"; the default is what its training speaks for.
 
         A model of histories makes `num_documents` of them instead, with new keys; document i depends on
-        (seed, i) only, and is cut off after `max_rows` rows (default: the longest document in training).
+        (seed, i) only, and is cut off after `max_rows` new rows (default: the longest document in training).
+        What is given then holds in every row of a document. `history`: a frame or a file of histories to
+        continue, document i the i-th of them (begun again at the end); only the new rows are returned.
         """
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
+        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order, history)
         return pa.concat_tables(list(pieces)).to_pandas()
 
     def write(
@@ -224,6 +228,7 @@ class Synthesizer:
         num_documents: int | None = None,
         max_rows: int | None = None,
         given: Mapping[str, Any] | Sequence[str] | pd.DataFrame | None = None,
+        history: Any = None,
         seed: int = 0,
         first_row: int = 0,
         first_document: int = 0,
@@ -239,7 +244,9 @@ class Synthesizer:
             given = parse_given(given) if given else None
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
         here = place()
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order, here)
+        pieces = self._tables(
+            num_rows, num_documents, max_rows, given, seed, first, sampling, order, history, here
+        )
         if here.rank:
             return agreed(sum(piece.num_rows for piece in pieces), here)
         rows = 0
@@ -431,13 +438,18 @@ def _request(
     sampling: Sampling,
     order: str | None,
 ) -> GenerationRequest:
-    values = {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
+    values = _named(given)
     if num_rows is None:
         lengths = [len(v) for v in values.values() if is_sequence(v)]
         if not lengths:
             raise GenerationError("how many rows? Say so, or give a condition for each")
         num_rows = lengths[0]
     return GenerationRequest(num_rows, seed, first_row, values, sampling, order)
+
+
+def _named(given: Mapping[str, Any] | pd.DataFrame | None) -> dict[str, Any]:
+    """Values of a mapping or a frame by column."""
+    return {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
 
 
 def _yaml(value: Any) -> str:

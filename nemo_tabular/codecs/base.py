@@ -99,6 +99,12 @@ class Codec(ABC):
         """
         return codes.astype(np.int32)
 
+    @property
+    def rising(self) -> bool:
+        """Whether the modelled codes, read from left to right, rise with the values: all values have an
+        order, and none has a code of its own beside it."""
+        return False
+
     def half_step(self, values: pa.Array) -> np.ndarray | None:
         """The largest round-trip error allowed at each value; None where values come back exactly."""
         return None

@@ -40,7 +40,7 @@ class RowStream:
 
         Raises GenerationError for a given column that is unknown or does not lead, or a value it cannot hold.
         """
-        given_GW, fixed_W = self._given(request.given)
+        given_GW, fixed_W = leading_cells(self.tokenizer, self.plan, request.given)
         modelled = self.plan.slots[: int(fixed_W[self.plan.slots].sum())]
         lead = given_GW[:, modelled]
         tiles = self.decoder.tiles(request.rows, request.seed, request.first_row, lead, request.sampling)
@@ -57,12 +57,16 @@ class RowStream:
                 yield self.tokenizer.decode_codes(codes_NW)
                 row += len(codes_NS)
 
-    def _given(self, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,)."""
-        cells = given_cells(self.tokenizer, given)
-        if set(given) != set(self.plan.columns[: len(given)]):
-            raise GenerationError(_not_leading(list(given), self.plan.columns))
-        return cells
+
+def leading_cells(
+    tokenizer: TableTokenizer, plan: RowPlan, given: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `given_cells`; a GenerationError as well where the columns are not those that the model sees
+    first."""
+    cells = given_cells(tokenizer, given)
+    if set(given) != set(plan.columns[: len(given)]):
+        raise GenerationError(_not_leading(list(given), plan.columns))
+    return cells
 
 
 def given_cells(tokenizer: TableTokenizer, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

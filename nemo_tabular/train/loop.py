@@ -59,6 +59,8 @@ class Loop:
     config: Config
     step: TrainStep
     micro_batch_size: int
+    by_length: bool
+    """Whether micro-batches may differ in length, so that histories need little padding."""
     batches: Batches
     validation: Validation | None
     state: TrainState
@@ -118,7 +120,7 @@ class Loop:
         state = self.state
         self.watchdog.at(state.step, 0)
         batch = to_device(self.batches.batch_at(state.step, self.rank, self.ranks), self.device)
-        pieces = micro_batches(batch, self.micro_batch_size)
+        pieces = micro_batches(batch, self.micro_batch_size, by_length=self.by_length)
         lr = learning_rate(self.config.optim, state.step, state.steps)
         self.watchdog.at(state.step, 1)
         loss, norm = self.step(pieces, lr)
