@@ -349,10 +349,9 @@ def micro_batches(batch: Batch, size: int, *, by_length: bool = False) -> list[B
         return list(batch.split(size, dim=-1))
     names = [name for name, part in vars(batch).items() if part is not None]
     parts = {name: getattr(batch, name) for name in names}
-    by_length = by_length and isinstance(batch, DocumentBatch)
-    if by_length:
-        order = parts["lengths"].argsort(stable=True)
+    if by_length and isinstance(batch, DocumentBatch):
+        order = batch.lengths.argsort(stable=True)
         parts = {name: part.index_select(-1, order) for name, part in parts.items()}
     split = zip(*(part.split(size, dim=-1) for part in parts.values()), strict=True)
     pieces = [replace(batch, **dict(zip(names, piece, strict=True))) for piece in split]
-    return [piece.trimmed() for piece in pieces] if by_length else pieces
+    return [p.trimmed() if by_length and isinstance(p, DocumentBatch) else p for p in pieces]

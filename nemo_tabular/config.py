@@ -295,7 +295,9 @@ def _complaints(error: ValidationError, where: str) -> str:
             lines.append(f"{where}: unknown setting {name!r}{hint}")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {name}: {message} (found {item['input']!r})"[:500])
+            # what is wrong between several settings says so itself, and need not show them all
+            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            lines.append(f"{where}: {name}: {message}{found}"[:500])
     return "\n".join(dict.fromkeys(lines))
 
 

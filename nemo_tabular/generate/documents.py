@@ -95,9 +95,9 @@ class DocumentDecoder:
         `histories`: codes (rows, S) that documents continue, document i the i % n-th of them; one of no rows
         begins afresh. `given`: codes (n, G) of the leading slots in every row of document i, of line i % n;
         they stand there wherever the model has another row follow. `ends=False`: documents do not end before
-        `max_rows`, as for forecasts of a fixed horizon. `allowed`: for each slot a bool array of its codes (the end not among them), or None. At
-        least one row is drawn where there is none yet. Raises GenerationError for histories whose codes are
-        not the slots'.
+        `max_rows`, as for forecasts of a fixed horizon. `allowed`: for each slot a bool array of its codes
+        (the end not among them), or None. At least one row is drawn where there is none yet. Raises
+        GenerationError for histories and given codes that are not the slots'.
         """
         if max_rows < 1:
             raise GenerationError(f"max_rows is {max_rows}, expected at least 1")

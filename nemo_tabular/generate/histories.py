@@ -49,9 +49,9 @@ class HistoryStream:
         table, be it empty. Document i has the key i + 1, or "synthetic-000001" and so on where the table's is
         text, and is the same in every request with its seed and max_rows.
 
-        Raises GenerationError for several documents of a table that has no key to tell them apart, for given
-        columns that do not lead, and for a history without rows; SchemaError and CodecError for one whose
-        columns or values are not the table's.
+        Raises GenerationError for several documents of a table that has no key to tell them apart, and for
+        given columns that do not lead; TabularError for a history that has no rows, or others than the
+        table's.
         """
         if request.documents > 1 and not self.tokenizer.schema.group_by:
             raise GenerationError(
@@ -59,8 +59,8 @@ class HistoryStream:
                 "the next. Ask for one at a time: documents 0, 1, ... with first_document"
             )
         limit = self.longest_document if request.max_rows is None else request.max_rows
-        known = None if request.history is None else self._known(request.history)
-        given_GW, fixed_W = leading_cells(self.tokenizer, self.plan, request.given)
+        known = None if request.history is None else self._known(request.history, request.unseen)
+        given_GW, fixed_W = leading_cells(self.tokenizer, self.plan, request.given, request.unseen)
         made = self.decoder.sample(
             request.documents,
             request.seed,
@@ -81,19 +81,16 @@ class HistoryStream:
         if piece or not request.documents:
             yield self._table(piece, request.seed, given_GW, fixed_W)
 
-    def _known(self, source: Any) -> list[np.ndarray]:
+    def _known(self, source: Any, unseen: str | None) -> list[np.ndarray]:
         """Codes (rows, S) of each history of a table, in the order in which their keys first appear."""
         schema = self.tokenizer.schema
-        batches = list(open_table(source).batches(schema))
-        if not sum(batch.num_rows for batch in batches):
-            raise GenerationError("history: the table has no rows to continue; leave it out to begin afresh")
-        table = pa.Table.from_batches(batches).combine_chunks()
+        table = pa.Table.from_batches(list(open_table(source).batches(schema))).combine_chunks()
         keys = row_hash(table.to_batches()[0], schema.group_by)
         _, first, group = np.unique(keys, return_index=True, return_inverse=True)
         group = np.argsort(np.argsort(first))[group]
         order = pa.table({"group": group} | {f"by {name}": table[name] for name in schema.order_by})
         place = pc.sort_indices(order, [(name, "ascending") for name in order.column_names]).to_numpy()
-        codes = self.tokenizer.encode_codes(table)[place][:, self.plan.slots]
+        codes = self.tokenizer.encode_codes(table, unseen)[place][:, self.plan.slots]
         return np.split(codes, np.cumsum(np.bincount(group))[:-1])
 
     def _table(

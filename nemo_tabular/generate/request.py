@@ -53,6 +53,8 @@ class GenerationRequest:
     order: str | None = None
     """For models that read in any order: a new order of the columns every few rows (random), or the model's
     own for all (fixed); None: what its training speaks for."""
+    unseen: str | None = None
+    """What a given value that training never saw is read as (nearest, other, ...); None: an error."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "seed", "first_row"):
@@ -92,6 +94,8 @@ class HistoryRequest:
     history: Any = None
     """Histories to continue, as a frame or a file: document i goes on from the i-th (begun again at the
     end)."""
+    unseen: str | None = None
+    """What a given or known value that training never saw is read as; None: an error."""
 
     def __post_init__(self) -> None:
         _check_given(self.given)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..batches import Batches, micro_batches
+from ..batches import Batches, DocumentBatches, micro_batches
 from ..config import Config
 from ..engine.control import Control
 from ..engine.step import TrainStep
@@ -83,7 +83,9 @@ class Loop:
         save_every = trainer.save_every_n_steps or interval
         deadline = self.started + parse_time(trainer.max_time)
         interrupted = False
-        self.log.begin(state.phase, state.step, state.steps, self.batches.global_batch_size)
+        histories = isinstance(self.batches, DocumentBatches)
+        size = self.batches.global_batch_size
+        self.log.begin(state.phase, state.step, state.steps, size, histories=histories)
         while state.step < state.steps:
             self._count_bad(*self._one_step())
             # a signal may have reached one rank only, and clocks differ
