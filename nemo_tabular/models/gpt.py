@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..batches import DocumentBatch
 from ..config import ModelConfig
@@ -153,9 +152,7 @@ class TabularGPT(StageModule):
         begin_BH = self.begin[(~batch.begins).long()]
         values = self.share.look_up(self.embedding, (batch.codes + self.shift_S1).flatten(0, 1))
         place = (self.position.unsqueeze(0) + self.row_position[: rows + 1].unsqueeze(1)).flatten(0, 1)
-        x_TBH = torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
-        row_before_TBH = functional.pad(values[: len(x_TBH) - slots], (0, 0, 0, 0, slots, 0))
-        return x_TBH + row_before_TBH
+        return torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
 
     def _predictions(
         self, batch: Batch, hidden_TBH: Tensor
