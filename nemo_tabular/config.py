@@ -28,10 +28,11 @@ class DataConfig(Section):
     """Folder that `nemo-tabular prepare` wrote."""
     global_batch_size: int | None = Field(None, ge=1)
     """Documents (rows, in row mode) a step, over all data-parallel ranks; None: 128, for small tables fewer
-    (a 64th of them as a power of two, at least 16)."""
+    (a 64th of them as a power of two, at least 16); 16 histories."""
     micro_batch_size: int | None = Field(None, ge=1)
     """Documents at a time on one rank; None: all of the rank's share of the global batch at once, in a
-    pipeline in as many pieces as it has stages."""
+    pipeline in as many pieces as it has stages; of histories an eighth, at least 4, those of like lengths
+    together."""
     max_rows: int = Field(64, ge=1)
     """Histories only: rows in one window of a document."""
     context_rows: int = Field(16, ge=0)
@@ -296,7 +297,9 @@ def _complaints(error: ValidationError, where: str) -> str:
             lines.append(f"{where}: unknown setting {name!r}{hint}")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {name}: {message} (found {item['input']!r})"[:500])
+            # what is wrong between several settings says so itself, and need not show them all
+            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            lines.append(f"{where}: {name}: {message}{found}"[:500])
     return "\n".join(dict.fromkeys(lines))
 
 

@@ -174,6 +174,11 @@ class CalendarCodec(Codec):
             rest //= RESIDUAL_BASE
         return tuple(reversed(sizes))
 
+    @property
+    def rising(self) -> bool:
+        """Where nothing is missing, and no clock is ever put back."""
+        return not (self.nullable or self.offsets)
+
     @cached_property
     def _offset_starts(self) -> np.ndarray:
         return np.array([start for start, _ in self.offsets[1:]], np.int64)

@@ -36,6 +36,7 @@ class Validation:
             # the windows of a document follow each other: judged is the whole of it, or nothing
             self.documents = min(limit, len(batches.documents))
             self.items = int(np.searchsorted(batches.windows.document, self.documents))
+            self.by_length = np.argsort(batches.windows.rows[: self.items], kind="stable")
         self.columns = plan.columns
         self.owner = torch.from_numpy(plan.column_of_slot(tokenizer))
         self.residual = self._residual(tokenizer)
@@ -48,6 +49,8 @@ class Validation:
         size = BATCH if isinstance(self.batches, RowBatches) else max(1, BATCH // 32)
         for start in range(rank * size, self.items, ranks * size):
             items = np.arange(start, min(start + size, self.items))
+            if not isinstance(self.batches, RowBatches):
+                items = self.by_length[items]  # windows of like lengths together: little padding
             yield to_device(self.batches.batch(items), self.device)
 
     def _residual(self, tokenizer: TableTokenizer) -> np.ndarray:
