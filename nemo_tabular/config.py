@@ -43,6 +43,9 @@ class ModelConfig(Section):
 
     kind: Literal["gpt", "cgm"] = "gpt"
     """The model family: gpt reads columns in one order, cgm (the Composable Generative Model) in any."""
+    restore_from_path: str | None = None
+    """Folder of a finished run or saved model to start from (fine-tuning): whatever it and the table both
+    know is taken over by name, and settings of its architecture that are left out here are as there."""
     num_layers: int = Field(1, ge=1)
     """Transformer blocks."""
     hidden_size: int = Field(64, ge=1)

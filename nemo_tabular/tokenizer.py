@@ -30,6 +30,7 @@ PAD, BOS, EOD = 0, 1, 2
 NUM_SPECIAL = 3
 CHUNK_ROWS = 32_768  # the int32 codes of a few columns of so many rows still fit a core's cache
 TURN_ROWS = 4_096  # rows turned into columns at a time: all slots of so many rows fit it
+FILE = "tokenizer.json"
 FORMAT = "nemo_tabular.tokenizer"
 VERSION = 1
 
@@ -52,6 +53,26 @@ class TableTokenizer:
         if missing:
             raise SchemaError(f"the profile lacks the schema's columns {missing}: profile the same table")
         return cls(schema, {c.name: fit_codec(c, profile.columns[c.name]) for c in schema.coded})
+
+    def extended(self, schema: Schema, profile: TableProfile) -> TableTokenizer:
+        """The tokenizer of another table that goes on from this one: columns that both know keep their codecs,
+        which hold the other table's values too; the others' are fitted. `schema`: see `following`.
+
+        Codes and ids may move; what they mean is said by the codecs' `meanings`. Raises CodecError that lists
+        each column whose values the codec cannot be made to hold.
+        """
+        codecs, wrong = {}, []
+        for column in schema.coded:
+            known, found = self.codecs.get(column.name), profile.columns[column.name]
+            try:
+                codecs[column.name] = (
+                    known.extended(column, found) if known is not None else fit_codec(column, found)
+                )
+            except CodecError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise CodecError("the table does not go on from the model's:\n  " + "\n  ".join(wrong))
+        return TableTokenizer(schema, codecs)
 
     # --- who owns which ids ---
 
@@ -275,6 +296,17 @@ class TableTokenizer:
             return cls.from_json(read_json(path))
         except StoreError as error:
             raise error if str(path) in str(error) else StoreError(f"{path}: {error}") from error
+
+    @classmethod
+    def of(cls, folder: str | Path) -> TableTokenizer:
+        """The tokenizer of a run, a saved model or a store. Raises StoreError where there is none."""
+        places = [Path(folder, "model", FILE), Path(folder, FILE)]
+        found = next((path for path in places if path.is_file()), None)
+        if found is None:
+            raise StoreError(
+                f"{folder} holds no {FILE}: name the folder of a finished run, a saved model, or a store"
+            )
+        return cls.load(found)
 
     @cached_property
     def _fingerprint(self) -> str:

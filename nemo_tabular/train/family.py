@@ -18,6 +18,8 @@ from ..errors import ConfigError
 from ..models.cgm import NEVER, TabularCGM
 from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
+from ..models.saved import SavedModel
+from ..models.transfer import Transfer, order_after
 from ..orders import SlotOrders
 from ..store import TokenStore
 
@@ -28,15 +30,19 @@ ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 
 
 class Family(ABC):
-    """One kind of model on one store. `batch_size`: the resolved global batch."""
+    """One kind of model on one store, which may go on from a saved one. `batch_size`: the resolved global
+    batch.
+    """
 
     model_class: ClassVar[type[TabularGPT]] = TabularGPT
     knows_absence: ClassVar[bool] = False
     """Whether cells can be absent: left out, and not a value like others."""
 
-    def __init__(self, config: Config, store: TokenStore) -> None:
+    def __init__(self, config: Config, store: TokenStore, saved: SavedModel | None = None) -> None:
+        """Raises CheckpointError where the store contradicts the saved model."""
         self.config, self.store = config, store
-        self.plan = self._plan()
+        self.plan = self._plan(saved)
+        self.transfer = saved and Transfer.of(saved, store.tokenizer, self.plan, config.data.max_rows)
         absent = [column.name for column in store.tokenizer.schema.coded if column.missing == "absent"]
         if absent and not self.knows_absence:
             log.warning(
@@ -55,12 +61,13 @@ class Family(ABC):
     def _sample(self) -> np.ndarray:
         return np.asarray(self.store.rows("train")[:ORDER_SAMPLE])
 
-    def _plan(self) -> RowPlan:
+    def _plan(self, saved: SavedModel | None) -> RowPlan:
         store, model = self.store, self.config.model
         assert model.order is not None, "resolve(config) fills it in"
         order = "entropy" if model.order in ("random", "mixed", "fixed") else model.order
         codes = store.tokenizer.codes(self._sample())
-        return RowPlan.of(store.tokenizer, column_order(codes, store.tokenizer, order, model.condition_on))
+        columns = column_order(codes, store.tokenizer, order, model.condition_on)
+        return RowPlan.of(store.tokenizer, columns if saved is None else order_after(saved, columns))
 
     def _counts(self) -> list[np.ndarray]:
         """Occurrences of each modelled slot's codes in the training rows."""
@@ -120,7 +127,7 @@ class RowGPT(Family):
 class HistoryGPT(Family):
     """The GPT of documents of many rows."""
 
-    def __init__(self, config: Config, store: TokenStore) -> None:
+    def __init__(self, config: Config, store: TokenStore, saved: SavedModel | None = None) -> None:
         data = config.data
         if not 0 < data.context_rows < data.max_rows:
             raise ConfigError(
@@ -129,7 +136,7 @@ class HistoryGPT(Family):
             )
         if config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
-        super().__init__(config, store)
+        super().__init__(config, store, saved)
 
     def _sample(self) -> np.ndarray:
         documents = self.store.documents("train")
