@@ -227,7 +227,7 @@ def add_prepare(verbs: Verbs) -> None:
     verb.add_argument(
         "--extend",
         metavar="RUN|STORE",
-        help="write the table for fine-tuning this run: with its tokenizer, extended by new values and columns",
+        help="for fine-tuning this run: with its tokenizer, extended by new values and columns",
     )
     verb.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the store to write")
     verb.add_argument(

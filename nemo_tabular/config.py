@@ -6,7 +6,7 @@ Megatron, NeMo and Lightning already type. The text under a field is its documen
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +26,9 @@ class DataConfig(Section):
 
     store: str | None = None
     """Folder that `nemo-tabular prepare` wrote."""
+    table_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Of a store of several tables: the share of each table's rows in what is trained on, relative to the
+    others'. None: in proportion to their rows."""
     global_batch_size: int | None = Field(None, ge=1)
     """Documents (rows, in row mode) a step, over all data-parallel ranks; None: 128, for small tables fewer
     (a 64th of them as a power of two, at least 16)."""

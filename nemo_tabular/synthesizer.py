@@ -100,7 +100,7 @@ class Synthesizer:
         extend = None if start is None else TableTokenizer.of(start)
         if (schema is not None or extend is not None) and (group_by or order_by):
             raise SchemaError(
-                "group_by and order_by stand in the schema that is given, or in that of the model to go on from"
+                "group_by and order_by stand in the schema that is given, or of the model to go on from"
             )
         if isinstance(schema, str | Path):
             schema = Schema.from_yaml(schema)

@@ -55,8 +55,8 @@ class TableTokenizer:
         return cls(schema, {c.name: fit_codec(c, profile.columns[c.name]) for c in schema.coded})
 
     def extended(self, schema: Schema, profile: TableProfile) -> TableTokenizer:
-        """The tokenizer of another table that goes on from this one: columns that both know keep their codecs,
-        which hold the other table's values too; the others' are fitted. `schema`: see `following`.
+        """The tokenizer of another table that goes on from this one: columns that both know keep their
+        codecs, made to hold the other table's values too; the others' are fitted. `schema`: see `following`.
 
         Codes and ids may move; what they mean is said by the codecs' `meanings`. Raises CodecError that lists
         each column whose values the codec cannot be made to hold.

@@ -108,8 +108,8 @@ class Codec(ABC):
         return None
 
     def extended(self, column: Column, profile: ColumnProfile) -> Self:
-        """This codec, made to hold the values of another table too: what it knew keeps its meaning, if not its
-        code (see `meanings`). CodecError where it cannot.
+        """This codec, made to hold the values of another table too: what it knew keeps its meaning, if not
+        its code (see `meanings`). CodecError where it cannot.
         """
         return replace(self, nullable=self.nullable or column.nullable, format=column.format)
 

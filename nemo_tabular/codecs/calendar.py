@@ -154,8 +154,9 @@ class CalendarCodec(Codec):
     def extended(self, column: Column, profile: ColumnProfile) -> Self:
         """With the years, and what else of the calendar, that the other table adds."""
         other, same = self.fit(column, profile), super().extended(column, profile)
+        other = replace(other, nullable=other.nullable or self.nullable)
         if not self.parts or not other.parts:
-            return other if other.parts else same
+            return other if other.parts else same  # type: ignore[return-value]
         finer = other.step % self.step or other.points > self.points
         if finer or [p.name for p in self.parts] != [p.name for p in other.parts]:
             raise CodecError(

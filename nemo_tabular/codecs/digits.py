@@ -7,7 +7,7 @@ value -> position on the column's exact integer lattice (grid.py) -> cell of a m
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Self
@@ -60,7 +60,8 @@ class DigitsCodec(Codec):
         from nemo_tabular.codecs.digits_extend import extend_digits
 
         if self.grid is None:
-            return self.fit(column, profile)  # type: ignore[return-value]
+            fitted = self.fit(column, profile)
+            return replace(fitted, nullable=fitted.nullable or self.nullable)  # type: ignore[return-value]
         return extend_digits(super().extended(column, profile), profile)
 
     def _meanings(self) -> dict[str, list[Hashable]]:
@@ -73,8 +74,10 @@ class DigitsCodec(Codec):
         lows = self.grid.values(np.minimum(positions, np.uint64(self.grid.last)), self._dtype)
         # nine digits: those of a float lattice are not the same to the last bit when it was made longer
         lead = [f"from {low:.9g}" if lows.dtype.kind == "f" else f"from {low}" for low in lows.tolist()]
-        rest = {f"digit -{k} of base {b}": list(range(b)) for k, b in enumerate(self.bases[1:][::-1], 1)}
-        return {"lead": [*own, *lead]} | dict(reversed(rest.items()))
+        named: dict[str, list[Hashable]] = {"lead": [*own, *lead]}
+        for place, base in reversed(list(enumerate(reversed(self.bases[1:])))):
+            named[f"digit {place} of base {base}"] = list(range(base))
+        return named
 
     # ------------------------------------------------------------------ shape
 

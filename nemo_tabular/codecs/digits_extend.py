@@ -38,6 +38,12 @@ def extend_digits(codec: D, profile: ColumnProfile) -> D:
             f"column {codec.name!r}: {profile.decimals or 'more than 12'} decimals, where the model's table "
             f"has {grid.decimals}: round them, or rename the column, which begins it afresh"
         )
+    values = _values_of(codec, profile)
+    if isinstance(grid, IntegerGrid) and grid.step > 1 and len(off := _off(grid, values)):
+        raise CodecError(
+            f"column {codec.name!r}: {off[0]} is off the lattice of step {grid.step} that every value of the "
+            "model's table is on: round the values, or rename the column, which begins it afresh"
+        )
     low, high = (storage_number(v, codec.arrow_type) for v in (profile.minimum, profile.maximum))
     below, above = _points(grid, grid.minimum, low), _points(grid, high, grid.maximum)
     if not below and not above:
@@ -48,7 +54,7 @@ def extend_digits(codec: D, profile: ColumnProfile) -> D:
             f"{grid.maximum}], and this codec cannot be made wider: clip the values, or rename the column, "
             "which begins it afresh"
         )
-    return _widened(codec, grid, profile, below, above)
+    return _widened(codec, grid, values, profile.rows / max(1, len(profile.sample)), below, above)
 
 
 def _points(grid: Grid, upper: float, lower: float) -> int:
@@ -63,23 +69,20 @@ def _points(grid: Grid, upper: float, lower: float) -> int:
     return floor((ends[1] - ends[0]) / grid.step) + 1
 
 
-def _widened(codec: D, grid: Grid, profile: ColumnProfile, below: int, above: int) -> D:
+def _widened(codec: D, grid: Grid, values: np.ndarray, scale: float, below: int, above: int) -> D:
+    """`scale`: rows of the table for each of `values`."""
     assert codec.starts is not None
     block = prod(codec.bases[1:])
     # Lower digits keep their meaning only where whole leading digits are put in front.
     below = max(below, block) if below else 0
     wider = _longer(codec, grid, below, above)
     inside = grid.last + 1 - len(codec._removed)
-    positions = np.sort(wider.positions(_values_of(codec, profile))).astype(np.int64)
-    scale = profile.rows / max(1, len(profile.sample))
+    positions = np.sort(wider.positions(values)).astype(np.int64)
     under = positions[positions < below]
     over = positions[positions > below + grid.last] - (below + grid.last + 1)
-    if block == 1:
-        first = _cells(under, below, scale)
-    else:
-        first = equal_width(below - 1, block) if below else []
+    whole = equal_width(below - 1, block) if below else []
     starts = (
-        *first,
+        *(whole if block > 1 else _cells(under, below, scale)),
         *(start + below for start in codec.starts),
         *(start + below + inside for start in _cells(over, above, scale)),
     )
@@ -115,6 +118,11 @@ def _values_of(codec: DigitsCodec, profile: ColumnProfile) -> np.ndarray:
     sample = profile.sample
     values = numbers(sample.cast(codec.arrow_type).drop_null())
     return values[np.isfinite(values)] if values.dtype.kind == "f" else values
+
+
+def _off(grid: IntegerGrid, values: np.ndarray) -> np.ndarray:
+    """Those that lie between two lattice points."""
+    return values[(values.astype(object) - grid.lo) % grid.step != 0]
 
 
 def _cells(positions: np.ndarray, points: int, scale: float) -> list[int]:

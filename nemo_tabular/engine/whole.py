@@ -1,4 +1,5 @@
-"""The parts of a model that ranks hold enter; all its tensors, whole and on the CPU, leave on rank 0. And back.
+"""The parts of a model that ranks hold enter; all its tensors, whole and on the CPU, leave on rank 0. And the
+other way round.
 
 Tensor-parallel parts are joined within their stage, one tensor at a time, then stages send to rank 0: no rank
 but rank 0 ever holds more than its own part and one whole tensor.
@@ -70,8 +71,9 @@ def _collected(parts: dict[str, Tensor], group: Any, weights: Mapping[str, Tenso
 def take_over(
     modules: Sequence[StageModule], whole: Mapping[str, Tensor], rows: Mapping[str, np.ndarray]
 ) -> None:
-    """Fill the parameters of new modules with what `whole` has under their names, under any layout; those that
-    it lacks stay. Of the tables in `rows`, row i is row rows[name][i] of the whole one, or stays where it is -1.
+    """Fill the parameters of new modules with what `whole` has under their names, under any layout; those
+    that it lacks stay. Of the tables in `rows`, row i is row rows[name][i] of the whole one, or stays as it
+    is where that is -1.
     """
     for module in modules:
         for short, parameter in module.named_parameters():
@@ -87,8 +89,8 @@ def take_over(
                 part = part.chunk(group.size(), axis)[group.rank()]
             if part.shape != parameter.shape:
                 raise CheckpointError(
-                    f"{name} has shape {tuple(whole[name].shape)} in the model to go on from, and does not fit "
-                    "this one: use the same model settings"
+                    f"{name} has shape {tuple(whole[name].shape)} in the model to go on from, which does not fit: "
+                    "use that model's settings"
                 )
             parameter.copy_(part)
 

@@ -183,8 +183,9 @@ class SavedModel:
 
     @classmethod
     def of(cls, path: str | Path) -> "SavedModel":
-        """The model of a run's folder, or of a folder that `save` wrote. Raises CheckpointError as `load`, and
-        where the run is not finished."""
+        """The model of a run's folder, or of a folder that `save` wrote. Raises CheckpointError as `load`
+        does, and where the run is not finished.
+        """
         folder = Path(path)
         if (folder / "model").is_dir():
             folder = folder / "model"

@@ -17,12 +17,11 @@ from ..tokenizer import TableTokenizer
 from .order import RowPlan
 from .saved import SavedModel
 
-ARCHITECTURE = ("kind", "num_layers", "hidden_size", "num_attention_heads", "feed_forward_size") + (
-    "activation", "normalization", "query"
-)  # fmt: skip
-INHERITED = ("kind", "num_layers", "hidden_size", "num_attention_heads", "ffn_hidden_size", "activation") + (
-    "normalization", "query", "order", "fixed_share", "condition_on"
-)  # fmt: skip
+ARCHITECTURE = (
+    *("kind", "num_layers", "hidden_size", "num_attention_heads", "ffn_hidden_size"),
+    *("activation", "normalization", "query"),
+)
+INHERITED = (*ARCHITECTURE, "order", "fixed_share", "condition_on")
 """Settings that are the saved model's where the recipe leaves them out."""
 SHOWN = 40  # columns that the log has a line for
 
@@ -30,15 +29,14 @@ SHOWN = 40  # columns that the log has a line for
 def inherit(config: Config, saved: SavedModel) -> Config:
     """The configuration with the saved model's architecture. Raises ConfigError that lists what it says
     otherwise."""
-    left_out = set(INHERITED) - config.model.model_fields_set
-    values: dict[str, Any] = config.model_dump()
-    values["model"] |= {name: getattr(saved.config, name) for name in left_out}
+    said = config.model.model_fields_set
     where = f"model.restore_from_path {config.model.restore_from_path}"
-    made = make_config(values, where)
+    there = saved.config.model_dump() | {"ffn_hidden_size": saved.config.feed_forward_size}
+    here = config.model.model_dump()
     other = [
-        f"model.{name}: {getattr(saved.config, name)!r} there, {getattr(made.model, name)!r} here"
+        f"model.{name}: {there[name]!r} there, {here[name]!r} here"
         for name in ARCHITECTURE
-        if getattr(saved.config, name) != getattr(made.model, name)
+        if name in said and here[name] not in (there[name], None)
     ]
     if other:
         raise ConfigError(
@@ -46,7 +44,8 @@ def inherit(config: Config, saved: SavedModel) -> Config:
             + "\n  ".join(other)
             + "\nleave these settings out, and they are that model's"
         )
-    return made
+    inherited = {name: there[name] for name in INHERITED if name not in said or here[name] is None}
+    return make_config(config.model_dump() | {"model": here | inherited}, where)
 
 
 def order_after(saved: SavedModel, columns: Sequence[str]) -> tuple[str, ...]:
@@ -76,7 +75,7 @@ class Transfer:
 
     @classmethod
     def of(cls, saved: SavedModel, tokenizer: TableTokenizer, plan: RowPlan, max_rows: int = 1) -> Transfer:
-        """Raises CheckpointError that lists each column which means something else there."""
+        """`max_rows`: of a window of histories. Raises CheckpointError that lists what contradicts the model."""
         theirs, ours = (
             dict(_slots(t, p, saved.histories)) for t, p in ((saved.tokenizer, saved.plan), (tokenizer, plan))
         )

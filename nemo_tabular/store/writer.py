@@ -64,7 +64,7 @@ def prepare(
     fractions = check_splits(splits)
     out = Path(out)
     check_target(out, overwrite)
-    reader = source if hasattr(source, "batches") else open_table(source, **reading)
+    reader = open_table(source, **reading)
     if (
         tokenizer is not None
         and schema is not None
@@ -150,8 +150,7 @@ class _Build:
             else:
                 keys = np.arange(row, row + len(ids), dtype=np.uint64)
             row += len(ids)
-            split = split_of(keys, self.seed, self.fractions)
-            split[keys == self.first] = 0
+            split = self.splits_of(keys)
             for i, writer in enumerate(writers):
                 mine = np.flatnonzero(split == i)
                 if writer is None or not mine.size:
@@ -185,7 +184,27 @@ class _Build:
             tokenizer=tokenizer.fingerprint(),
             splits={name: SplitSize(asked[name], w.documents, w.rows) for name, w in writers.items()},
             files=files,
+            tables=self.tables(list(writers)),
         ).save(self.folder)
+
+    def tables(self, splits: list[str]) -> dict[str, dict[str, int]]:
+        """Of a union of tables: how many rows of each are in each split."""
+        found: dict[str, dict[str, int]] = {}
+        rows, first = getattr(self.reader, "rows", {}), 0
+        for name, count in {} if self.by_group or len(rows) < 2 else rows.items():
+            counts = np.zeros(len(SPLITS), np.int64)
+            for start in range(first, first + count, CHUNK_ROWS):
+                keys = np.arange(start, min(start + CHUNK_ROWS, first + count), dtype=np.uint64)
+                counts += np.bincount(self.splits_of(keys), minlength=len(SPLITS))
+            found[name] = {split: int(counts[SPLITS.index(split)]) for split in splits}
+            first += count
+        return found
+
+    def splits_of(self, keys: np.ndarray) -> np.ndarray:
+        """int8 (rows,): the split of each row; the first document always trains."""
+        split = split_of(keys, self.seed, self.fractions)
+        split[keys == self.first] = 0
+        return split
 
 
 def split_of(keys: np.ndarray, seed: int, fractions: Sequence[float]) -> np.ndarray:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -274,7 +275,7 @@ class _Run:
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
         if self.control.rank:
             return TrainResult(None, True, state.step, state.best_nll)
-        info = {
+        info: dict[str, Any] = {
             "steps": state.step,
             "best_step": state.best_step,
             "best_nll": state.best_nll if np.isfinite(state.best_nll) else None,
