@@ -1,13 +1,15 @@
 """500 rows of Adult: training on them alone against fine-tuning after pre-training on other tables whose
 columns partly overlap; held-out nats a row.
 
-    python benchmarks/pretraining.py [--data FOLDER] [--work FOLDER] [--seeds 1 2 3 4 5] [--only PART]
+    python benchmarks/pretraining.py [--data FOLDER] [--work FOLDER] [--seeds 1 2 3] [--only PART]
 
-FOLDER holds adult and census_kdd as the development data do. Pre-training reads none of the 500 rows and none
-of the held-out ones. Both sides write values with the same tokenizer, so that they score the same events. What
+FOLDER holds adult and census_kdd as the development data do. Pre-training reads none of the 500 rows and
+none of the held-out ones. Both sides write values with the same tokenizer: they score the same events. What
 trains on the 500 rows alone stops early by a fifth of them and then fits on all, in several recipes, of which
 the best on the HELD-OUT rows counts: it is given more than fine-tuning, which has one recipe. Each run is kept
-in --work and not done again; --only runs one part and writes no table. Writes benchmarks/results/pretraining.md.
+in --work and not done again; --only runs one part and writes no table.
+
+Writes benchmarks/results/pretraining.md.
 """
 
 import argparse
@@ -38,9 +40,10 @@ DEMOGRAPHY = [
     "race",
     "sex",
 ]
-WORK = ["age", "education", "sex", "occupation", "capital_gain", "capital_loss", "hours_per_week"] + [
-    "native_country", "income"
-]  # fmt: skip
+WORK = [
+    *("age", "education", "sex", "occupation", "capital_gain", "capital_loss"),
+    *("hours_per_week", "native_country", "income"),
+]
 RENAME = {
     "class_of_worker": "workclass",
     "marital_stat": "marital_status",
@@ -213,7 +216,7 @@ class Bench:
         return self.score(made)
 
     def score(self, model: Synthesizer) -> dict[str, float]:
-        """Nats a held-out row whose categories the tokenizer knows, in the model's order and over 8 orders."""
+        """Nats a held-out row whose categories are all known, in the model's order and over 8 orders."""
         rows = self.test[known_rows(self.test, model)]
         path = self.work / "held-out.csv"
         rows.to_csv(path, index=False)

@@ -87,9 +87,9 @@ class Synthesizer:
         `order_by`; a schema that is given says both itself. The schema is inferred unless given; `reading`
         goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped.
 
-        After `load`, or with model.restore_from_path set, training goes on from that model: columns and values
-        that it knows are taken over, the table may have more or fewer. Raises SchemaError, CodecError,
-        ConfigError and CheckpointError.
+        After `load`, or with model.restore_from_path set, training goes on from that model: columns and
+        values that it knows are taken over, and the table may have more or fewer. Raises SchemaError,
+        CodecError, ConfigError and CheckpointError.
         """
         from .schema import following, infer_schema
         from .store import prepare

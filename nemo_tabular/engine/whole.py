@@ -89,8 +89,8 @@ def take_over(
                 part = part.chunk(group.size(), axis)[group.rank()]
             if part.shape != parameter.shape:
                 raise CheckpointError(
-                    f"{name} has shape {tuple(whole[name].shape)} in the model to go on from, which does not fit: "
-                    "use that model's settings"
+                    f"{name} has shape {tuple(whole[name].shape)} in the model to go on from, which does not "
+                    "fit: use that model's settings"
                 )
             parameter.copy_(part)
 

@@ -2,8 +2,6 @@
 new network's tables comes from: from the row of the same column and value, by their names, or from nowhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,12 +68,12 @@ class Transfer:
 
     saved: SavedModel
     rows: dict[str, np.ndarray]
-    """For each table of parameters, int64 (rows of the new one): the saved one's row, -1 where it has none."""
+    """For each table of parameters, int64 (rows of the new one): the saved one's row, or -1."""
     columns: tuple[ColumnShare, ...]
 
     @classmethod
-    def of(cls, saved: SavedModel, tokenizer: TableTokenizer, plan: RowPlan, max_rows: int = 1) -> Transfer:
-        """`max_rows`: of a window of histories. Raises CheckpointError that lists what contradicts the model."""
+    def of(cls, saved: SavedModel, tokenizer: TableTokenizer, plan: RowPlan, max_rows: int = 1) -> "Transfer":
+        """`max_rows`: of a window of histories. Raises CheckpointError that lists all contradictions."""
         theirs, ours = (
             dict(_slots(t, p, saved.histories)) for t, p in ((saved.tokenizer, saved.plan), (tokenizer, plan))
         )
@@ -179,9 +177,9 @@ def _refuse(
         more = sorted(set(plan.columns) - set(saved.plan.columns))
         less = sorted(set(saved.plan.columns) - set(plan.columns))
         wrong.append(
-            f"columns {more + less}: {'more' if more else 'fewer'} than the model's. A gpt reads a row in one "
-            "order, each column given all before it, so it goes on with the same columns only; "
-            "a cgm (model.kind: cgm) takes any"
+            f"columns {more + less}: {'others' if more and less else 'more' if more else 'fewer'} than the "
+            "model's. A gpt reads a row in one order, each column given all before it, so it goes on with the "
+            "same columns only; a cgm takes any"
         )
     if wrong:
         raise CheckpointError(

@@ -61,8 +61,8 @@ def open_table(
     """The reader for a source.
 
     source: a path (.csv .tsv with or without .gz .zst, .parquet, .arrow, .feather), a folder, glob or list of
-    such files of one kind, a pandas or polars frame, a pa.Table, RecordBatch or RecordBatchReader, a TableReader,
-    or a .yaml that names several tables whose columns partly overlap (see union.py).
+    such files of one kind, a pandas or polars frame, a pa.Table, RecordBatch or RecordBatchReader, a
+    TableReader, or a .yaml that names several tables whose columns partly overlap (see union.py).
     More than `max_bad_rows` bad rows stop the reading with a BadRowsError; they are written to `quarantine`
     (by default NAME.quarantine.csv beside the file). `encoding` and `delimiter` concern CSV only.
     """

@@ -98,7 +98,7 @@ class UnionTable:
         strict = [c.name for c in schema.columns if c.name in self.partial and not c.nullable]
         if strict:
             raise SchemaError(
-                f"columns {strict} are not in all tables of {self.source}: set nullable: true, missing: absent"
+                f"{self.source}: not all tables have {strict}: set nullable: true and missing: absent"
             )
 
     def _types(self) -> dict[str, pa.DataType]:
@@ -173,7 +173,7 @@ def _renamed(values: pa.Array, words: Mapping[str, str | None]) -> pa.Array:
 
 
 def open_union(path: Path, **reading: Any) -> UnionTable:
-    """The tables that a YAML names (see above); `reading` goes to `open_table`. Every error names the file."""
+    """The tables that a YAML names (see above); `reading` goes to `open_table`. Errors name the YAML."""
     import yaml
 
     try:

@@ -19,8 +19,8 @@ READING = ("format", "decimal", "thousands", "prefix", "suffix", "missing_values
 """How a table's text shows its values, which another table may do otherwise."""
 FIXED = ("kind", "type", "codec")
 REMEDY = (
-    "rename such a column, which begins it afresh, or leave it out; without a schema, columns are read as the "
-    "model's"
+    "rename such a column, which begins it afresh, or leave it out; where no schema is given, columns are "
+    "read as the model's"
 )
 
 
@@ -30,10 +30,7 @@ def following(table: TableReader, known: Schema, given: Schema | None = None) ->
     A schema that is given says how the text is to be read, which columns are missing or absent, and what the
     new columns are. Raises SchemaError that lists every column which contradicts the model's.
     """
-    if given is None:
-        found = infer_schema(table, group_by=known.group_by, order_by=known.order_by)
-    else:
-        found = given
+    found = given or infer_schema(table, group_by=known.group_by, order_by=known.order_by)
     wrong = list(contradictions(known, found)) if given is not None else []
     columns = [
         _as_known(known.column(c.name), c, given is not None) if c.name in known.names else c

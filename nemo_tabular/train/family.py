@@ -93,7 +93,7 @@ class Family(ABC):
         ]
 
     def blend(self, split: str) -> Blend | None:
-        """How the tables of the store are mixed; None: in proportion. Raises ConfigError for unknown names."""
+        """How a store's tables are mixed; None: in proportion. Raises ConfigError for names it lacks."""
         weights, tables = self.config.data.table_weights, self.store.manifest.tables
         if weights is None:
             return None

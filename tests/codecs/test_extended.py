@@ -43,6 +43,7 @@ def instants(year, step):
 WHOLE = RANDOM.integers(100, 5000, 3000).tolist()
 WIDER = RANDOM.integers(-50, 9000, 500).tolist()
 PRICES = np.round(RANDOM.lognormal(3, 1, 3000), 2).tolist()
+FLOATS = RANDOM.normal(size=1000)
 PARIS = pa.timestamp("us", tz="Europe/Paris")
 CASES = {
     "one slot": ("digits", WHOLE, WIDER, pa.int64(), {}),
@@ -53,7 +54,7 @@ CASES = {
     "within the range": ("digits", WHOLE, WHOLE[:50], pa.int64(), {}),
     "specials": ("digits", [1.5, 2.5] * 9, [np.inf, 1.5, None, np.nan], pa.float64(), {}),
     "prices": ("digits", PRICES, [x - 3 for x in range(9)] + [99_999.25], pa.float64(), {}),
-    "floats": ("digits", RANDOM.normal(size=900).tolist(), RANDOM.normal(0, 5, 99).tolist(), pa.float64(), {}),
+    "floats": ("digits", FLOATS[:900].tolist(), (FLOATS[900:] * 5).tolist(), pa.float64(), {}),
     "no numbers": ("digits", [None, None], [1, 2, 3], pa.int64(), {}),
     "values": ("values", [1, 2, 5], [1, 3, None], pa.int64(), {}),
     "categories": ("category", ["a", "c"], ["b", None], pa.string(), {}),
@@ -119,7 +120,14 @@ def _other(codec, values, type, options=None):
         ([10, 30, 50] * 9, [25], pa.int64(), "digits", {}, "25 is off the lattice of step 20"),
         (PRICES, [1.125], pa.float64(), "digits", {}, r"'x': 3 decimals, where the model's table has 2"),
         (WHOLE, [10**6], pa.int64(), "digits", {"base": 10, "code_len": 4}, r"\[1000000, 1000000\] exceeds"),
-        (instants(2019, 60), [dt.datetime(2019, 1, 1, 0, 0, 0, 5)], pa.timestamp("us"), "calendar", {}, "finer"),
+        (
+            instants(2019, 60),
+            [dt.datetime(2019, 1, 1, 0, 0, 0, 5)],
+            pa.timestamp("us"),
+            "calendar",
+            {},
+            "finer",
+        ),
     ],
 )
 def test_what_cannot_be_extended_says_why(ours, theirs, type, codec, options, message):

@@ -1,4 +1,4 @@
-"""What a saved model hands on to another table's network: by the names of columns and values, not by place."""
+"""What a saved model hands on to another table's network: by names of columns and values, not by place."""
 
 import numpy as np
 import pandas as pd
@@ -118,7 +118,7 @@ def test_two_slots_a_column_keep_their_digits(saved, groups, tmp_path):
     store = prepare(open_table(frame), tmp_path / "old", schema=schema)
     model = untrained(store, groups, ["model.kind=cgm"])
     wider = frame.assign(size=frame["size"] - 700)
-    family, new, _ = go_on(model, wider, groups, tmp_path)
+    family, _, _ = go_on(model, wider, groups, tmp_path)
     assert (family.transfer.rows["position"] >= 0).all()
     by_name = {share.name: share for share in family.transfer.columns}
     sizes = store.tokenizer.slot_sizes[store.tokenizer.column_slots["size"]]
@@ -131,8 +131,7 @@ def test_a_missing_cell_that_becomes_absent_is_not_what_it_was(saved, groups, tm
     frame = table(300).assign(color=lambda d: d.color.mask(d["size"] > 3000))
     schema = infer_schema(open_table(frame))
     absent = Schema.from_dict(
-        schema.to_dict()
-        | {"columns": [c.to_dict() | {"missing": "absent"} for c in schema.columns]}
+        schema.to_dict() | {"columns": [c.to_dict() | {"missing": "absent"} for c in schema.columns]}
     )
     model = untrained(prepare(open_table(frame), tmp_path / "value"), groups, ["model.kind=cgm"])
     family, new, _ = go_on(model, frame, groups, tmp_path, schema=absent)
@@ -150,7 +149,9 @@ def test_a_missing_cell_that_becomes_absent_is_not_what_it_was(saved, groups, tm
 def test_every_contradiction_is_listed(saved, groups, tmp_path):
     frame = table(300)
     other = frame.assign(color=frame["size"], size=frame.color)
-    with pytest.raises(ValueError, match=r"(?s)contradicts the model's schema.*'size'.*is not an integer.*rename"):
+    with pytest.raises(
+        ValueError, match=r"(?s)contradicts the model's schema.*'size'.*is not an integer.*rename"
+    ):
         following(open_table(other), saved.tokenizer.schema)
     given = infer_schema(open_table(other))
     with pytest.raises(ValueError) as caught:
@@ -170,7 +171,7 @@ def test_every_contradiction_is_listed(saved, groups, tmp_path):
 def test_a_gpt_goes_on_with_the_same_columns_in_its_order(groups, tmp_path):
     model = untrained(prepare(open_table(table()), tmp_path / "old"), groups, ["model.order=schema"])
     frame = table(200, seed=2).assign(note="n", color="red")  # whose entropies are in another order
-    family, new, fresh = go_on(model, frame, groups, tmp_path / "same")
+    family, new, _ = go_on(model, frame, groups, tmp_path / "same")
     assert family.plan.columns == model.plan.columns
     assert torch.equal(new["position"], model.tensors["position"])
     for change, message in (
@@ -186,7 +187,9 @@ def test_the_architecture_is_the_models_where_the_recipe_is_silent(saved):
     assert config.model.hidden_size == 16 and config.model.query == saved.config.query
     assert config.model.kind == "cgm" and config.optim.lr == 1e-4
     with pytest.raises(ConfigError) as caught:
-        inherit(load_config(overrides=["model.kind=gpt", "model.hidden_size=32", "model.num_layers=1"]), saved)
+        inherit(
+            load_config(overrides=["model.kind=gpt", "model.hidden_size=32", "model.num_layers=1"]), saved
+        )
     assert "model.kind: 'cgm' there, 'gpt' here" in str(caught.value)
     assert "model.hidden_size: 16 there, 32 here" in str(caught.value)
     assert "num_layers" not in str(caught.value)
