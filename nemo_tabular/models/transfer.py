@@ -177,9 +177,8 @@ def _refuse(
         more = sorted(set(plan.columns) - set(saved.plan.columns))
         less = sorted(set(saved.plan.columns) - set(plan.columns))
         wrong.append(
-            f"columns {more + less}: {'others' if more and less else 'more' if more else 'fewer'} than the "
-            "model's. A gpt reads a row in one order, each column given all before it, so it goes on with the "
-            "same columns only; a cgm takes any"
+            f"columns {more + less}: {_than(more, less)} than the model's. A gpt reads a row in one order, "
+            "each column given all before it, so it goes on with the same columns only; a cgm takes any"
         )
     if wrong:
         raise CheckpointError(
@@ -187,6 +186,10 @@ def _refuse(
             + "\n  ".join(wrong)
             + "\nprepare the table with the model's tokenizer: nemo-tabular prepare ... --extend RUN"
         )
+
+
+def _than(more: list[str], less: list[str]) -> str:
+    return "others" if more and less else "more" if more else "fewer"
 
 
 def _cut_elsewhere(
