@@ -232,6 +232,11 @@ def add_prepare(verbs: Verbs) -> None:
     verb = add_verb(verbs, "prepare", "write a table as tokens: a store to train on", prepare)
     add_table_options(verb)
     verb.add_argument("--schema", metavar="FILE", help="YAML that `schema` wrote (default: inferred)")
+    verb.add_argument(
+        "--extend",
+        metavar="RUN|STORE",
+        help="for fine-tuning this run: with its tokenizer, extended by new values and columns",
+    )
     verb.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the store to write")
     verb.add_argument(
         "--splits",
@@ -247,11 +252,13 @@ def add_prepare(verbs: Verbs) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     from .schema import Schema
     from .store import prepare
+    from .tokenizer import TableTokenizer
 
     store = prepare(
         open_source(arguments),
         arguments.out,
         schema=Schema.from_yaml(arguments.schema) if arguments.schema else None,
+        extend=TableTokenizer.load(arguments.extend) if arguments.extend else None,
         splits=arguments.splits,
         seed=arguments.seed,
         overwrite=arguments.overwrite,

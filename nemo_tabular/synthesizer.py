@@ -26,8 +26,10 @@ from .generate.streams import Stream, open_stream
 from .generate.trie import placement
 from .models.likelihood import ONE_ORDER, Likelihood, Question, open_likelihood
 from .models.saved import SavedModel
+from .models.transfer import inherit
 from .readers import TableReader, open_table, write_table
 from .schema import Schema
+from .tokenizer import TableTokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,10 +88,13 @@ class Synthesizer:
 
         With `group_by` the rows that share a key (a customer's number) are one history, ordered by
         `order_by`; a schema that is given says both itself. The schema is inferred unless given; `reading`
-        goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped. Raises
-        SchemaError, CodecError and ConfigError.
+        goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped.
+
+        After `load`, or with model.restore_from_path set, training goes on from that model: columns and
+        values that it knows are taken over, and the table may have more or fewer. Raises SchemaError,
+        CodecError, ConfigError and CheckpointError.
         """
-        from .schema import infer_schema
+        from .schema import following, infer_schema
         from .store import TokenStore, prepare
 
         if isinstance(table, TokenStore):
@@ -97,18 +102,25 @@ class Synthesizer:
                 raise SchemaError("a store has its schema already: give the store alone")
             return self._train(table)
         reader = open_table(table, **reading)
-        if schema is None:
-            schema = infer_schema(reader, group_by=group_by, order_by=order_by)
-        elif group_by or order_by:
-            raise SchemaError("group_by and order_by stand in the schema that is given: set them there")
-        elif not isinstance(schema, Schema):
+        start = self.config.model.restore_from_path
+        extend = None if start is None else TableTokenizer.load(start)
+        if (schema is not None or extend is not None) and (group_by or order_by):
+            raise SchemaError(
+                "group_by and order_by stand in the schema that is given, or of the model to go on from"
+            )
+        if isinstance(schema, str | Path):
             schema = Schema.from_yaml(schema)
+        if extend is not None:
+            schema = following(reader, extend.schema, schema)
+        elif schema is None:
+            schema = infer_schema(reader, group_by=group_by, order_by=order_by)
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
             share = validation_share(schema.rows)
             store = prepare(
                 reader,
                 Path(folder, "store"),
                 schema=schema,
+                extend=extend,
                 splits=(1 - share, share),
                 seed=self.config.run.seed,
             )
@@ -127,15 +139,15 @@ class Synthesizer:
         return self
 
     @classmethod
-    def load(cls, path: str | Path) -> Synthesizer:
-        """Load a run's folder or a folder that `save` wrote. Raises CheckpointError for what is not whole."""
-        folder = Path(path)
-        if (folder / "model").is_dir():
-            folder = folder / "model"
-        elif (folder / "checkpoints").is_dir():
-            raise CheckpointError(f"{folder}: this run is not finished; train it to its end first")
-        synthesizer = cls()
-        synthesizer._use(SavedModel.load(folder))
+    def load(cls, path: str | Path, **overrides: Any) -> Synthesizer:
+        """Load a run's folder or a folder that `save` wrote. `fit` then trains on from it: fine-tuning, for
+        which `overrides` are settings as of the constructor. Raises CheckpointError for what is not whole.
+        """
+        saved = SavedModel.of(path)
+        settings = {"model__restore_from_path": str(path), **overrides}
+        synthesizer = cls(saved.config.kind, **settings)
+        synthesizer.config = inherit(synthesizer.config, saved)
+        synthesizer._use(saved)
         return synthesizer
 
     def save(self, path: str | Path) -> None:

@@ -32,6 +32,7 @@ PAD, BOS, EOD = 0, 1, 2
 NUM_SPECIAL = 3
 CHUNK_ROWS = 32_768  # the int32 codes of a few columns of so many rows still fit a core's cache
 TURN_ROWS = 4_096  # rows turned into columns at a time: all slots of so many rows fit it
+FILE = "tokenizer.json"
 FORMAT = "nemo_tabular.tokenizer"
 VERSION = 1
 
@@ -65,6 +66,26 @@ class TableTokenizer:
         schema = schema or infer_schema(reader)
         coded = [column.name for column in schema.coded]
         return cls.fit(schema, profile(batch.select(coded) for batch in reader.batches(schema)))
+
+    def extended(self, schema: Schema, profile: TableProfile) -> TableTokenizer:
+        """The tokenizer of another table that goes on from this one: columns that both know keep their
+        codecs, made to hold the other table's values too; the others' are fitted. `schema`: see `following`.
+
+        Codes and ids may move; what they mean is said by the codecs' `meanings`. Raises CodecError that lists
+        each column whose values the codec cannot be made to hold.
+        """
+        codecs, wrong = {}, []
+        for column in schema.coded:
+            known, found = self.codecs.get(column.name), profile.columns[column.name]
+            try:
+                codecs[column.name] = (
+                    known.extended(column, found) if known is not None else fit_codec(column, found)
+                )
+            except CodecError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise CodecError("the table does not go on from the model's:\n  " + "\n  ".join(wrong))
+        return TableTokenizer(schema, codecs)
 
     # --- who owns which ids ---
 
@@ -288,7 +309,18 @@ class TableTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> TableTokenizer:
-        """Read what `save` wrote. Raises StoreError for a pickle, broken JSON, or another kind of file."""
+        """Read what `save` wrote, or the tokenizer of a run, a saved model or a store, given its folder.
+
+        Raises StoreError for a pickle, broken JSON, another kind of file, or a folder without one.
+        """
+        if Path(path).is_dir():
+            places = [Path(path, "model", FILE), Path(path, FILE)]
+            found = next((place for place in places if place.is_file()), None)
+            if found is None:
+                raise StoreError(
+                    f"{path} holds no {FILE}: name the folder of a finished run, a saved model, or a store"
+                )
+            path = found
         try:
             return cls.from_json(read_json(path))
         except StoreError as error:

@@ -1,16 +1,17 @@
 """An Arrow column and its fitted codec enter; column-local integer codes leave, and the other way round.
 
 Every codec is a frozen object with a JSON form. Authors of a codec write `fit`, `slots`, `_encode`,
-`_decode`, `_params` and `_restore`; this file keeps the books: types, chunks, policies, conditions, registry.
+`_decode`, `_params` and `_restore`, and for fine-tuning `extended` and `_meanings`; this file keeps the books: types, chunks, policies, conditions, registry.
 """
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,9 @@ class Codec(ABC):
     """Values of one column <-> int32 codes of shape (rows, slots). Frozen; equal if its JSON is."""
 
     codec: ClassVar[str]
+    by_value: ClassVar[bool] = False
+    """Whether each code stands for a value (a category, a byte), and not for a piece of a scale that another
+    table would have cut elsewhere."""
 
     name: str
     type: str
@@ -109,7 +113,28 @@ class Codec(ABC):
         """The largest round-trip error allowed at each value; None where values come back exactly."""
         return None
 
+    def extended(self, column: Column, profile: ColumnProfile) -> Self:
+        """This codec, made to hold the values of another table too: what it knew keeps its meaning, if not
+        its code (see `meanings`). CodecError where it cannot.
+        """
+        return replace(self, nullable=self.nullable or column.nullable, format=column.format)
+
+    def _meanings(self) -> dict[str, list[Hashable]]:
+        """As `meanings`, without missing. By default only the very same codec means the same."""
+        own = json.dumps(self._params(), sort_keys=True)
+        sizes = [slot.size for slot in self.slots if not slot.residual]
+        sizes[0] -= self.nullable
+        return {f"slot {k}": [(own, code) for code in range(size)] for k, size in enumerate(sizes)}
+
     # ------------------------------------------------------------------ what everyone calls
+
+    def meanings(self) -> dict[str, list[Hashable]]:
+        """What each code of each modelled slot means, the slots under names of their own: what two codecs of
+        a column call by the same names is the same.
+        """
+        named = self._meanings()
+        first = next(iter(named))
+        return named | {first: ["missing"] * self.nullable + named[first]}
 
     def encode(self, values: pa.Array | pa.ChunkedArray, *, unseen: str | None = None) -> np.ndarray:
         """int32 codes of shape (rows, slots).
