@@ -159,7 +159,8 @@ def _plot(arguments: argparse.Namespace, history: Any, number: int, paths: Any) 
         times["future_times"] = series.clock.after(series.last, values.shape[1])
     name = ", ".join(map(str, series.key))
     draw_fans(arguments.plot, history.columns, series.values_TC, values, given=given, title=name, **times)
-    print(f"{arguments.plot}: fan charts" + (f" of the first of {len(history.series)} series" if name else ""))
+    whose = f" of the first of {len(history.series)} series" if name else ""
+    print(f"{arguments.plot}: fan charts{whose}")
 
 
 def _frame(path: str) -> Any:

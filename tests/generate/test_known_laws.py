@@ -7,8 +7,10 @@ order; it estimates. So it is held to what estimates from the rows that its netw
 - Widths: those of the true law, wider by what an estimated mean adds, `sqrt(1 + rms error ** 2)`.
 - Each within three standard errors of the mean over the series, from the sizes of the samples:
   `1 / sqrt(2 n)` for a scale estimated from n rows, `QUANTILE` for a width read off the paths,
-  `sqrt(p (1 - p) / series)` for coverage. A width is that of the central 80 %, because the tails of a forecast that has not seen many rows
-  are, rightly, heavier than Gaussian ones.
+  `sqrt(p (1 - p) / series)` for coverage.
+
+A width is that of the central 80 %, because the tails of a forecast that has not seen many rows are, rightly,
+heavier than Gaussian ones.
 """
 
 import numpy as np
