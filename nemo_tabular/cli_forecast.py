@@ -142,11 +142,13 @@ def _summarise(
         found = risk(paths, column)
         summaries.setdefault(f"losses of {column}, summed to each step", []).append(found)
     if arguments.plot and number < PLOTTED:
-        _plot(arguments.plot, history, number, paths)
+        _plot(arguments, history, number, paths)
 
 
-def _plot(path: str, history: Any, number: int, paths: Any) -> None:
+def _plot(arguments: argparse.Namespace, history: Any, number: int, paths: Any) -> None:
     from .evaluate.fan import draw_fans
+
+    given = () if arguments.given_future is None else tuple(_frame(arguments.given_future).columns)
 
     series = history.series[number]
     samples = int(paths["path"].max()) + 1
@@ -156,8 +158,9 @@ def _plot(path: str, history: Any, number: int, paths: Any) -> None:
         times["past_times"] = series.times
         times["future_times"] = series.clock.after(series.last, values.shape[1])
     name = ", ".join(map(str, series.key))
-    draw_fans(path, history.columns, series.values_TC, values, title=name, **times)
-    print(f"{path}: fan charts" + (f" of the first of {len(history.series)} series" if name else ""))
+    draw_fans(arguments.plot, history.columns, series.values_TC, values, given=given, title=name, **times)
+    whose = f" of the first of {len(history.series)} series" if name else ""
+    print(f"{arguments.plot}: fan charts{whose}")
 
 
 def _frame(path: str) -> Any:

@@ -21,7 +21,7 @@ from .autoregression import LAGS, autoregressions, corrected, shifted
 
 Anchor = Literal["level", "previous", "nearest", "ar1", "ar"]
 ANCHORS: tuple[Anchor, ...] = ("level", "previous", "nearest", "ar1", "ar")
-FEATURES = 5
+FEATURES = 6
 """Numbers beside each value that its prediction may look at: see `Cursor.features`."""
 OUTLIER = 5.0
 """One wild value raises the running volatility by no more than a deviation of so many scales."""
@@ -118,6 +118,8 @@ class Context:
     """(N, L): of the values before in the anchor, the latest first; the mean has the rest."""
     scale: np.ndarray
     """Root mean square of value - anchor."""
+    advice: np.ndarray
+    """(N, L): weights of the autoregression that the rows suggest, whatever the anchor."""
     log: np.ndarray
     season: np.ndarray
     volatility: np.ndarray
@@ -165,7 +167,8 @@ def context_of(codecs: Sequence[ResidualCodec], values_NT: np.ndarray) -> Contex
     mean, spread = np.nanmean(level_NT, 1), np.nanstd(level_NT, 1)
     spread = np.maximum(spread, 1e-8 * np.maximum(np.abs(mean), 1.0))
     off_NT = level_NT - mean[:, None]
-    weights = _weights(codecs, off_NT)
+    advice = autoregressions(off_NT)
+    weights = _weights(codecs, off_NT, advice)
     square = _residual(off_NT, weights) ** 2
     scale = np.sqrt(np.nansum(square, 1) / np.maximum(np.isfinite(square).sum(1), 1))
     return Context(
@@ -173,6 +176,7 @@ def context_of(codecs: Sequence[ResidualCodec], values_NT: np.ndarray) -> Contex
         spread=spread,
         weights=weights,
         scale=scale + 1e-6 * spread,
+        advice=advice,
         log=log,
         season=season,
         volatility=np.array([c.volatility for c in codecs]),
@@ -181,7 +185,7 @@ def context_of(codecs: Sequence[ResidualCodec], values_NT: np.ndarray) -> Contex
     )
 
 
-def _weights(codecs: Sequence[ResidualCodec], off_NT: np.ndarray) -> np.ndarray:
+def _weights(codecs: Sequence[ResidualCodec], off_NT: np.ndarray, advice_NL: np.ndarray) -> np.ndarray:
     """(N, L): of the last values in the anchor."""
     kind = np.array([c.anchor for c in codecs])
     before, now = off_NT[:, :-1], off_NT[:, 1:]
@@ -192,10 +196,7 @@ def _weights(codecs: Sequence[ResidualCodec], off_NT: np.ndarray) -> np.ndarray:
     out[:, 0] = np.select(
         [kind == "previous", kind == "nearest", kind == "ar1"], [1.0, rho > 0.5, corrected(rho, both.sum(1))]
     )
-    several = kind == "ar"
-    if several.any():
-        out[several] = autoregressions(off_NT[several])
-    return out
+    return np.where(kind[:, None] == "ar", advice_NL, out)
 
 
 def _residual(off_NT: np.ndarray, weights_NL: np.ndarray) -> np.ndarray:
@@ -244,7 +245,8 @@ class Cursor:
 
     def _next(self) -> None:
         c = self.context
-        self.anchor = c.mean + (c.weights * (self.levels - c.mean[:, None])).sum(1)
+        self._off = self.levels - c.mean[:, None]
+        self.anchor = c.mean + (c.weights * self._off).sum(1)
         square = (1 - c.volatility) * c.scale**2 + c.volatility * self.variance
         self.scale = np.maximum(np.sqrt(square), CALMEST * c.scale)
 
@@ -259,13 +261,14 @@ class Cursor:
 
     def features(self) -> np.ndarray:
         """(N, F): where the level stands, the last two residuals, the running scale, how far the anchor
-        follows the level."""
+        follows the level, and how far from the anchor an autoregression expects the row."""
         c = self.context
         out = np.empty((len(self.levels), FEATURES))
-        out[:, 0] = np.arcsinh((self.levels[:, 0] - c.mean) / c.spread)
+        out[:, 0] = np.arcsinh(self._off[:, 0] / c.spread)
         out[:, 1:3] = np.arcsinh(self.before).T
         out[:, 3] = np.log(self.scale / c.scale)
         out[:, 4] = c.weights.sum(1)
+        out[:, 5] = np.arcsinh(((c.advice - c.weights) * self._off).sum(1) / self.scale)
         return np.clip(out, -FARTHEST, FARTHEST)
 
     def residual(self, read: np.ndarray) -> np.ndarray:

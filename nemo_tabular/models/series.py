@@ -168,6 +168,11 @@ class SavedForecaster:
                 f"{folder}: written by a newer version (format {content['format']}); upgrade"
             )
         weights = tensors_from(files["weights.safetensors"], folder / "weights.safetensors")
+        if (found := weights["linear"].shape[1]) != FEATURES:
+            raise CheckpointError(
+                f"{folder}: its network is told {found} numbers of each row, where this version tells "
+                f"{FEATURES}; make it again with nemo-tabular pretrain-forecaster"
+            )
         config = ModelConfig.model_validate(content["config"])
         return cls(config, bins, rows, weights, content["info"])
 

@@ -102,7 +102,7 @@ def _any_codec(rng: np.random.Generator, rows: int) -> ResidualCodec:
     anchors: tuple[Anchor, ...] = ("nearest", "ar", "ar1", "previous", "level")
     season = int(rng.choice(PERIODS)) if rng.random() < 0.15 else 0
     return ResidualCodec(
-        anchor=anchors[rng.choice(5, p=[0.3, 0.35, 0.15, 0.1, 0.1])],
+        anchor=anchors[rng.choice(5, p=[0.4, 0.2, 0.2, 0.1, 0.1])],
         season=season if 2 * season < rows else 0,
         volatility=float(rng.choice([0.0, 0.5, 0.9], p=[0.2, 0.6, 0.2])),
     )

@@ -108,6 +108,19 @@ def test_anchors_are_what_they_are_called():
     assert cursor.anchor.tolist() == [3.0, 4.0]
 
 
+def test_the_last_feature_tells_what_an_autoregression_expects():
+    rng, y = np.random.default_rng(5), np.zeros((1, 400))
+    for t in range(2, 400):
+        y[:, t] = 1.2 * y[:, t - 1] - 0.5 * y[:, t - 2] + rng.normal(size=1)
+    both = np.repeat(y, 2, 0)
+    context = context_of([ResidualCodec("previous", volatility=0), ResidualCodec("ar")], both)
+    residual, features, _cursor = encode(context, both)
+    assert not features[1, :, 5].any(), "the anchor is the autoregression itself"
+    left = residual[0] - np.sinh(features[0, :, 5])
+    assert (left * context.scale[0]).std() == pytest.approx(1, abs=3 / np.sqrt(2 * 400))
+    assert (residual[0] * context.scale[0]).std() > 1.15
+
+
 def test_the_scale_follows_volatility_where_it_may():
     calm, wild = np.random.default_rng(4).normal(size=(2, 1, 200))
     values = np.concatenate([calm, 10 * wild], 1)
