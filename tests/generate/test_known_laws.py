@@ -7,9 +7,9 @@ order; it estimates. So it is held to what estimates from the rows that its netw
   rows and a flat prior: weights and scale are drawn from what the rows leave open, and paths from them.
 - Widths: no narrower than the true law.
 - Each within three standard errors of the mean over the series, from the sizes of the samples:
-  `1 / sqrt(2 n)` for a scale estimated from n rows or a root mean square of n errors, so `1 / sqrt(n)` for the
-  ratio of two of the latter, `QUANTILE` for a width read off the paths,
-  `sqrt(p (1 - p) / series)` for coverage.
+  `1 / sqrt(2 n)` for a scale estimated from n rows or a root mean square of n errors, so `1 / sqrt(n)` for
+  the ratio of two of the latter; `QUANTILE` for a width read off the paths; `sqrt(p (1 - p) / n)` for the
+  coverage of n forecasts.
 
 A width is that of the central 80 %, because the tails of a forecast that has not seen many rows are, rightly,
 heavier than Gaussian ones.
