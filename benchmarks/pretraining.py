@@ -14,6 +14,7 @@ Writes benchmarks/results/pretraining.md.
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -218,9 +219,9 @@ class Bench:
     def score(self, model: Synthesizer) -> dict[str, float]:
         """Nats a held-out row whose categories are all known, in the model's order and over 8 orders."""
         rows = self.test[known_rows(self.test, model)]
-        path = self.work / "held-out.csv"
-        rows.to_csv(path, index=False)
-        table = typed(path, model.schema)
+        with tempfile.TemporaryDirectory() as folder:
+            rows.to_csv(Path(folder, "held-out.csv"), index=False)
+            table = typed(Path(folder, "held-out.csv"), model.schema)
         one = -model.log_prob(table, unseen="nearest")
         eight = -model.log_prob(table, orders=8, unseen="nearest")
         return {"nats": float(one.mean()), "eight": float(eight.mean()), "held_out": len(rows)}

@@ -1,7 +1,8 @@
 """An Arrow column and its fitted codec enter; column-local integer codes leave, and the other way round.
 
 Every codec is a frozen object with a JSON form. Authors of a codec write `fit`, `slots`, `_encode`,
-`_decode`, `_params` and `_restore`, and for fine-tuning `extended` and `_meanings`; this file keeps the books: types, chunks, policies, conditions, registry.
+`_decode`, `_params` and `_restore`, and for fine-tuning `extended` and `_meanings`; this file keeps the
+books: types, chunks, policies, conditions, registry.
 """
 
 from __future__ import annotations

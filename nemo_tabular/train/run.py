@@ -30,7 +30,7 @@ from ..models.gpt import TabularGPT
 from ..models.saved import SavedModel
 from ..models.transfer import inherit
 from ..store import TokenStore
-from .calibrate import calibrate
+from .calibrate import PRIOR, PRIOR_RESTORED, calibrate
 from .checkpoints import Checkpoints, Found, TrainState
 from .family import find_family
 from .logs import RunLog
@@ -268,7 +268,8 @@ class _Run:
         loop.use_best()
         batches = self.family.calibration_batches()
         vocab = loop.step.modules[0].offsets[-1]
-        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
+        prior = PRIOR if self.family.transfer is None else PRIOR_RESTORED
+        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks, prior)
         whole = whole_tensors(loop.step.modules, loop.step.weights())
         return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
 
