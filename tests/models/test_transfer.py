@@ -138,7 +138,7 @@ def test_a_missing_cell_that_becomes_absent_is_not_what_it_was(saved, groups, tm
     after, _ = rows_of(family.store.tokenizer, family.plan, "color")
     assert float(new["bias"][after["missing"]]) == NEVER
     shares = family.log_marginals()[list(after.values())].exp()
-    assert float(shares.sum()) == pytest.approx(1), "shares of the cells that are there"
+    assert float(shares.sum()) == pytest.approx(1, abs=0.01), "shares of the cells that are there"
     back = SavedModel(model.config, family.plan, family.store.tokenizer, new, False, 1, {})
     store = prepare(open_table(frame), tmp_path / "again", schema=schema, extend=back.tokenizer)
     config = resolve(load_config(overrides=[*SMALL, "model.kind=cgm"]), 100, False)
