@@ -324,6 +324,12 @@ class DocumentBatch:
     ends: torch.Tensor
     """bool [B]: the document ends with the window, so EOD is trained after its last row."""
 
+    def trimmed(self) -> DocumentBatch:
+        """Without the rows that are padding in every window: they cost as much as real ones."""
+        longest = int(self.lengths.max())
+        rows = {name: getattr(self, name)[:longest] for name in ("codes", "ids", "scored")}
+        return replace(self, **rows)
+
 
 class DocumentBatches(Shuffle):
     """Batches of windows of documents; each row is scored once an epoch."""
@@ -386,10 +392,19 @@ Batches = RowBatches | SetBatches | DocumentBatches
 """Where a run's batches come from."""
 
 
-def micro_batches(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of at most `size` rows or windows, which are every tensor's last dimension."""
+def micro_batches(batch: Batch, size: int, *, by_length: bool = False) -> list[Batch]:
+    """The batch in pieces of at most `size` rows or windows, which are every tensor's last dimension.
+
+    `by_length`: windows of like lengths stand together, and each piece is as long as its own longest one;
+    otherwise, as the stages of a pipeline need it, all pieces are as long as the batch.
+    """
     if isinstance(batch, torch.Tensor):
         return list(batch.split(size, dim=-1))
     names = [name for name, part in vars(batch).items() if part is not None]
-    parts = zip(*(getattr(batch, name).split(size, dim=-1) for name in names), strict=True)
-    return [replace(batch, **dict(zip(names, part, strict=True))) for part in parts]
+    parts = {name: getattr(batch, name) for name in names}
+    if by_length and isinstance(batch, DocumentBatch):
+        order = batch.lengths.argsort(stable=True)
+        parts = {name: part.index_select(-1, order) for name, part in parts.items()}
+    split = zip(*(part.split(size, dim=-1) for part in parts.values()), strict=True)
+    pieces = [replace(batch, **dict(zip(names, piece, strict=True))) for piece in split]
+    return [p.trimmed() if by_length and isinstance(p, DocumentBatch) else p for p in pieces]

@@ -19,7 +19,9 @@ import pyarrow.types as pat
 
 from nemo_tabular.codecs import Codec, codec_from_json, fit_codec
 from nemo_tabular.errors import CodecError, SchemaError, StoreError, TabularError, nearest
-from nemo_tabular.schema import Column, Schema
+from nemo_tabular.profile import profile
+from nemo_tabular.readers import open_table
+from nemo_tabular.schema import Column, Schema, infer_schema
 
 if TYPE_CHECKING:
     from nemo_tabular.profile import TableProfile
@@ -53,6 +55,17 @@ class TableTokenizer:
         if missing:
             raise SchemaError(f"the profile lacks the schema's columns {missing}: profile the same table")
         return cls(schema, {c.name: fit_codec(c, profile.columns[c.name]) for c in schema.coded})
+
+    @classmethod
+    def of(cls, table: Any, schema: Schema | None = None, **reading: Any) -> TableTokenizer:
+        """Fit to a table, which `open_table` takes with `reading`; without a schema that is inferred first.
+
+        Raises SchemaError and CodecError for the table.
+        """
+        reader = open_table(table, **reading)
+        schema = schema or infer_schema(reader)
+        coded = [column.name for column in schema.coded]
+        return cls.fit(schema, profile(batch.select(coded) for batch in reader.batches(schema)))
 
     def extended(self, schema: Schema, profile: TableProfile) -> TableTokenizer:
         """The tokenizer of another table that goes on from this one: columns that both know keep their
@@ -104,6 +117,11 @@ class TableTokenizer:
         ends = np.cumsum([len(self.codecs[name].slots) for name in self.columns]).tolist()
         starts = [0, *ends[:-1]]
         return {name: slice(a, b) for name, a, b in zip(self.columns, starts, ends, strict=True)}
+
+    @cached_property
+    def slot_names(self) -> tuple[tuple[str, int], ...]:
+        """Column and place in it, from 0, of each slot: the columns of a frame of ids or codes."""
+        return tuple((name, k) for name, s in self.column_slots.items() for k in range(s.stop - s.start))
 
     @property
     def num_slots(self) -> int:
@@ -291,22 +309,22 @@ class TableTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> TableTokenizer:
-        """Read what `save` wrote. Raises StoreError for a pickle, broken JSON, or another kind of file."""
+        """Read what `save` wrote, or the tokenizer of a run, a saved model or a store, given its folder.
+
+        Raises StoreError for a pickle, broken JSON, another kind of file, or a folder without one.
+        """
+        if Path(path).is_dir():
+            places = [Path(path, "model", FILE), Path(path, FILE)]
+            found = next((place for place in places if place.is_file()), None)
+            if found is None:
+                raise StoreError(
+                    f"{path} holds no {FILE}: name the folder of a finished run, a saved model, or a store"
+                )
+            path = found
         try:
             return cls.from_json(read_json(path))
         except StoreError as error:
             raise error if str(path) in str(error) else StoreError(f"{path}: {error}") from error
-
-    @classmethod
-    def of(cls, folder: str | Path) -> TableTokenizer:
-        """The tokenizer of a run, a saved model or a store. Raises StoreError where there is none."""
-        places = [Path(folder, "model", FILE), Path(folder, FILE)]
-        found = next((path for path in places if path.is_file()), None)
-        if found is None:
-            raise StoreError(
-                f"{folder} holds no {FILE}: name the folder of a finished run, a saved model, or a store"
-            )
-        return cls.load(found)
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -104,6 +104,12 @@ class Codec(ABC):
         """
         return codes.astype(np.int32)
 
+    @property
+    def rising(self) -> bool:
+        """Whether the modelled codes, read from left to right, rise with the values: all values have an
+        order, and none has a code of its own beside it."""
+        return False
+
     def half_step(self, values: pa.Array) -> np.ndarray | None:
         """The largest round-trip error allowed at each value; None where values come back exactly."""
         return None
@@ -168,9 +174,11 @@ class Codec(ABC):
             return pieces[0]
         return pa.concat_arrays(pieces) if pieces else pa.array([], self.arrow_type)
 
-    def codes_for(self, value: Any) -> np.ndarray:
-        """The code row of one Python value or text, for conditions; CodecError if it cannot be held."""
-        return self.encode(self._one(value), unseen="error")[0]
+    def codes_for(self, value: Any, unseen: str | None = None) -> np.ndarray:
+        """The code row of one Python value or text, for conditions; CodecError if it cannot be held, unless
+        `unseen` says what it is then read as.
+        """
+        return self.encode(self._one(value), unseen=unseen or "error")[0]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only: floats that repr exactly, ints of any size, no NaN."""

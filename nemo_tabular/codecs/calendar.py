@@ -203,6 +203,11 @@ class CalendarCodec(Codec):
             rest //= RESIDUAL_BASE
         return tuple(reversed(sizes))
 
+    @property
+    def rising(self) -> bool:
+        """Where nothing is missing, and no clock is ever put back."""
+        return not (self.nullable or self.offsets)
+
     @cached_property
     def _offset_starts(self) -> np.ndarray:
         return np.array([start for start, _ in self.offsets[1:]], np.int64)
@@ -339,6 +344,10 @@ class CalendarCodec(Codec):
             slot += 1
         return out
 
+    @property
+    def _clock(self) -> list[Part]:
+        return [part for part in self.parts if part.name in ("hour", "minute", "second", "subsecond")]
+
     def _decode(self, codes: np.ndarray) -> pa.Array:
         kind, rows = self.arrow_type, len(codes)
         if not self.parts:
@@ -346,7 +355,11 @@ class CalendarCodec(Codec):
         part = self._values_of(codes)
         days = np.zeros(rows, np.int64)
         if "year" in part:
-            days += _days(part["year"], part["month"], part["day"])
+            last = _days(part["year"], part["month"], 31)
+            wanted = _days(part["year"], part["month"], 1) + part["day"] - 1
+            days += np.minimum(wanted, last)
+            if (beyond := wanted > last).any():  # no earlier than what else that day has: order is kept
+                part |= {p.name: np.where(beyond, p.values[-1], part[p.name]) for p in self._clock}
         if pa.types.is_date(kind):
             instants = days if pa.types.is_date32(kind) else days * (DAY * 1000)
         else:

@@ -89,6 +89,11 @@ class DigitsCodec(Codec):
         modelled = [Slot(size + (self._num_special if k == 0 else 0)) for k, size in enumerate(self.bases)]
         return (*modelled, *(Slot(size, residual=True) for size in self._residual_sizes))
 
+    @property
+    def rising(self) -> bool:
+        """Where no value has a token of its own."""
+        return self.grid is not None and self._num_special == 0
+
     @cached_property
     def _residual_sizes(self) -> tuple[int, ...]:
         rest = int(self._widths.max()) - 1

@@ -77,6 +77,11 @@ class ValuesCodec(Codec):
         return (Slot(self._first + len(self.numbers)),)
 
     @property
+    def rising(self) -> bool:
+        """Where nothing is missing or not finite."""
+        return self._first == 0
+
+    @property
     def _first(self) -> int:
         return int(self.nullable) + len(self.specials)
 

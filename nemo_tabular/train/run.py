@@ -242,6 +242,7 @@ class _Run:
             config=self.config,
             step=step,
             micro_batch_size=self.micro_batch_size,
+            by_length=self.layout.pipeline_model_parallel_size == 1,
             batches=batches,
             validation=validation,
             state=state,

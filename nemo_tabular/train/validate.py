@@ -37,7 +37,11 @@ class Validation:
         else:
             # the windows of a document follow each other: judged is the whole of it, or nothing
             self.documents = min(limit, len(batches.documents))
-            self.items = np.arange(np.searchsorted(batches.windows.document, self.documents))
+            windows = batches.windows
+            # those of like lengths together: little padding
+            self.items = np.argsort(
+                windows.rows[: np.searchsorted(windows.document, self.documents)], kind="stable"
+            )
         self.columns = plan.columns
         self.owner = torch.from_numpy(plan.column_of_slot(tokenizer))
         self.residual = self._residual(tokenizer)
