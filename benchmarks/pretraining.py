@@ -14,6 +14,7 @@ Writes benchmarks/results/pretraining.md.
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -120,14 +121,12 @@ SOURCES = {
     "both": ("all three tables", ["census", "demography", "work"], 2),
 }
 """What is pre-trained on: how it is called, its tables, epochs."""
-ALONE = {
+ALONE: dict[str, list[str]] = {
     "the default recipe": [],
-    "a third of the rate": ["optim.lr=0.0008"],
-    "half the width": ["model.hidden_size=32"],
+    "twice the rate": ["optim.lr=0.005"],
     "weight decay": ["optim.weight_decay=0.1"],
     "random orders only": ["model.order=random"],
 }
-FINE: dict[str, object] = {}
 
 
 class Bench:
@@ -190,9 +189,9 @@ class Bench:
         return path
 
     def fine_tune(self, source: str, seed: int, **settings) -> dict[str, float]:
-        model = Synthesizer.load(
-            self.work / source, run__seed=seed, trainer__num_threads=1, **FINE, **settings
-        ).fit(self.small(seed))
+        model = Synthesizer.load(self.work / source, run__seed=seed, trainer__num_threads=1, **settings).fit(
+            self.small(seed)
+        )
         model.save(self.work / f"{source}-{seed}")
         return self.score(model)
 
@@ -218,9 +217,9 @@ class Bench:
     def score(self, model: Synthesizer) -> dict[str, float]:
         """Nats a held-out row whose categories are all known, in the model's order and over 8 orders."""
         rows = self.test[known_rows(self.test, model)]
-        path = self.work / "held-out.csv"
-        rows.to_csv(path, index=False)
-        table = typed(path, model.schema)
+        with tempfile.TemporaryDirectory() as folder:
+            rows.to_csv(Path(folder, "held-out.csv"), index=False)
+            table = typed(Path(folder, "held-out.csv"), model.schema)
         one = -model.log_prob(table, unseen="nearest")
         eight = -model.log_prob(table, orders=8, unseen="nearest")
         return {"nats": float(one.mean()), "eight": float(eight.mean()), "held_out": len(rows)}
@@ -277,41 +276,51 @@ def main() -> None:
 
 
 def table_of(bench: Bench, source: str, before, fine, seeds: list[int]) -> list[str]:
-    """One source's Markdown table: every recipe trained alone, and fine-tuning."""
+    """One source's Markdown table: every recipe trained alone, and fine-tuning, each judged by the better of
+    its two ways to score."""
     rows = {
-        name: [
+        f"{ROWS} rows alone, {name}": [
             bench.kept(f"alone-{source}-{s}-{k}", lambda s=s, o=overrides: bench.alone(source, s, o))
             for s in seeds
         ]
         for k, (name, overrides) in enumerate(ALONE.items())
     }
-    best = min(rows, key=lambda name: np.mean([r["nats"] for r in rows[name]]))
-    gains = [a["nats"] - f["nats"] for a, f in zip(rows[best], fine, strict=True)]
+    best = min(rows, key=lambda name: better(rows[name]).mean())
+    gains = better(rows[best]) - better(fine)
     lines = [
         f"## After pre-training on {SOURCES[source][0]}",
         "",
         f"{before['rows']:,} rows, {SOURCES[source][2]} epochs, {before['cpu']:.0f} CPU seconds. Held out: "
         f"{fine[0]['held_out']:,} rows.",
         "",
-        "| trained on | " + " | ".join(f"seed {s}" for s in seeds) + " | mean ± sd | over 8 orders | CPU s |",
+        "| trained on | " + " | ".join(f"seed {s}" for s in seeds) + " | mean ± sd | scored by | CPU s |",
         "|---|" + "---|" * (len(seeds) + 3),
     ]
-    told = {f"{ROWS} rows alone, {name}": found for name, found in rows.items()}
-    for name, found in (told | {f"fine-tuned on {ROWS} rows": fine}).items():
-        nats = np.array([f["nats"] for f in found])
+    for name, found in (rows | {f"fine-tuned on {ROWS} rows": fine}).items():
+        nats = better(found)
         lines.append(
             f"| {name} | "
             + " | ".join(f"{n:.3f}" for n in nats)
-            + f" | {nats.mean():.3f} ± {nats.std(ddof=min(1, len(nats) - 1)):.3f} | "
-            f"{np.mean([f['eight'] for f in found]):.3f} | {np.mean([f['cpu'] for f in found]):.0f} |"
+            + f" | {nats.mean():.3f} ± {nats.std(ddof=1):.3f} | {scoring(found)} | "
+            + f"{np.mean([f['cpu'] for f in found]):.0f} |"
         )
-    spread = float(np.std(gains, ddof=min(1, len(gains) - 1)))
     return [
         *lines,
         "",
-        f"**Gain over the best of these ({best}): {np.mean(gains):.3f} ± {spread:.3f} nats a row** "
-        f"(mean and standard deviation over seeds; least {min(gains):.3f}).",
+        f"**Gain over the best of these: {gains.mean():.3f} ± {gains.std(ddof=1):.3f} nats a row** (mean and "
+        f"standard deviation over seeds; least {gains.min():.3f}).",
     ]
+
+
+def scoring(found: list[dict[str, float]]) -> str:
+    """The better of the two ways to score, by the mean over seeds."""
+    one, eight = (np.mean([f[key] for f in found]) for key in ("nats", "eight"))
+    return "its own order" if one < eight else "8 orders"
+
+
+def better(found: list[dict[str, float]]) -> np.ndarray:
+    """Nats of each seed, scored that way."""
+    return np.array([f["nats" if scoring(found) == "its own order" else "eight"] for f in found])
 
 
 if __name__ == "__main__":

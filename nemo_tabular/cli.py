@@ -304,9 +304,10 @@ def plan(arguments: argparse.Namespace) -> None:
     import json
 
     from .config import load_config
+    from .models.transfer import restored
     from .plan import Cluster, as_json, as_text, assumed, estimate, fitting, of_store, one_model
 
-    config = load_config(arguments.config, arguments.overrides)
+    config, _ = restored(load_config(arguments.config, arguments.overrides))
     if config.data.store is not None:
         work = of_store(config)
     else:

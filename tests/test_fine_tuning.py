@@ -73,6 +73,19 @@ def test_fitting_again_starts_from_the_same_model_again(run, small, tmp_path):
     assert not (fitted(again) == first).all()
 
 
+def test_a_run_that_was_stopped_goes_on_from_its_own_checkpoint(run, small, tmp_path):
+    def fit(name, **settings):
+        quick = {"trainer__max_steps": 8, "trainer__num_threads": 1, "trainer__val_check_interval": 2}
+        folder = str(tmp_path / name)
+        return Synthesizer.load(run, run__dir=folder, **quick, **settings).fit(small).model.tensors
+
+    whole = fit("whole")
+    with pytest.raises(CheckpointError, match="stopped at step 1"):
+        fit("parts", trainer__max_time="00:00:00:00")
+    parts = fit("parts")
+    assert all((parts[name] == tensor).all() for name, tensor in whole.items())
+
+
 def test_on_the_command_line(run, small, tmp_path, capsys):
     small.to_csv(tmp_path / "small.csv", index=False)
     store, tuned = tmp_path / "store", tmp_path / "tuned"

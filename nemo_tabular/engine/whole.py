@@ -69,11 +69,16 @@ def _collected(parts: dict[str, Tensor], group: Any, weights: Mapping[str, Tenso
 
 @torch.no_grad()
 def take_over(
-    modules: Sequence[StageModule], whole: Mapping[str, Tensor], rows: Mapping[str, np.ndarray]
+    modules: Sequence[StageModule],
+    whole: Mapping[str, Tensor],
+    rows: Mapping[str, np.ndarray],
+    drawn: Mapping[str, float],
 ) -> None:
     """Fill the parameters of new modules with what `whole` has under their names, under any layout; those
-    that it lacks stay. Of the tables in `rows`, row i is row rows[name][i] of the whole one, or stays as it
-    is where that is -1.
+    that it lacks stay. Of the tables in `rows`, row i is row rows[name][i] of the whole one.
+
+    Where that is -1 the row is new, and stays; in tables that were `drawn` with this deviation it gets the
+    mean and the deviation of the whole one's rows, beside which it would be too small to be heard.
     """
     for module in modules:
         for short, parameter in module.named_parameters():
@@ -81,7 +86,7 @@ def take_over(
             if name not in whole:
                 continue
             if name in rows:
-                _take_rows(parameter, whole[name], torch.from_numpy(rows[name]), group)
+                _take_rows(parameter, whole[name], torch.from_numpy(rows[name]), drawn.get(name), group)
                 continue
             part = whole[name]
             if group.size() > 1 and getattr(parameter, "tensor_model_parallel", False):
@@ -95,10 +100,12 @@ def take_over(
             parameter.copy_(part)
 
 
-def _take_rows(parameter: Tensor, whole: Tensor, rows: Tensor, group: Any) -> None:
+def _take_rows(parameter: Tensor, whole: Tensor, rows: Tensor, drawn: float | None, group: Any) -> None:
     """`parameter` holds the rank's rows of a new table, padding at the end."""
     shared = getattr(parameter, "tensor_model_parallel", False)
     first = group.rank() * len(parameter) if shared else 0
     mine = rows[first : first + len(parameter)]
-    known = mine >= 0
-    parameter[: len(mine)][known] = whole[mine[known]].to(parameter)
+    known, here = mine >= 0, parameter[: len(mine)]
+    here[known] = whole[mine[known]].to(parameter)
+    if drawn is not None and len(whole) > 1:
+        here[~known] = (whole.mean(0) + here[~known].to(whole) / drawn * whole.std(0)).to(parameter)

@@ -31,6 +31,8 @@ from .head import SlotLoss, Slots, slot_counts, slot_nll
 
 EMBEDDING_STD = 0.1
 POSITION_STD = 0.02
+DRAWN = {"embedding": EMBEDDING_STD} | dict.fromkeys(("position", "column", "row_position"), POSITION_STD)
+"""Tables of vectors that belong to codes, slots and rows, and the deviation that they begin with."""
 
 Batch = Tensor | DocumentBatch
 """Codes of rows (S, B), or windows of histories."""

@@ -24,6 +24,14 @@ INHERITED = (*ARCHITECTURE, "order", "fixed_share", "condition_on")
 SHOWN = 40  # columns that the log has a line for
 
 
+def restored(config: Config) -> tuple[Config, SavedModel | None]:
+    """The model at model.restore_from_path, if any, and the configuration with its architecture."""
+    if config.model.restore_from_path is None:
+        return config, None
+    saved = SavedModel.of(config.model.restore_from_path)
+    return inherit(config, saved), saved
+
+
 def inherit(config: Config, saved: SavedModel) -> Config:
     """The configuration with the saved model's architecture. Raises ConfigError that lists what it says
     otherwise."""

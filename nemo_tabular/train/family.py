@@ -224,6 +224,13 @@ class RowCGM(Family):
         """bool (S,): slots whose code 0 means that the cell is not there."""
         return self.plan.absent_slots(self.store.tokenizer)
 
+    def _counts(self) -> list[np.ndarray]:
+        """Those of absent cells are none of the column's."""
+        counts = super()._counts()
+        for of_slot, absent in zip(counts, self._absent, strict=True):
+            of_slot[0] *= not absent
+        return counts
+
     def log_marginals(self) -> Tensor:
         """A code that says "absent" is never predicted."""
         marginals, first = super().log_marginals(), 0

@@ -26,11 +26,11 @@ from ..engine.stage import stages
 from ..engine.step import TrainStep
 from ..engine.whole import take_over, whole_tensors
 from ..errors import ConfigError, StoreError
-from ..models.gpt import TabularGPT
+from ..models.gpt import DRAWN, TabularGPT
 from ..models.saved import SavedModel
-from ..models.transfer import inherit
+from ..models.transfer import restored
 from ..store import TokenStore
-from .calibrate import calibrate
+from .calibrate import PRIOR, PRIOR_RESTORED, calibrate
 from .checkpoints import Checkpoints, Found, TrainState
 from .family import find_family
 from .logs import RunLog
@@ -73,10 +73,7 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
     histories = store.manifest.mode != "rows"
-    saved = None
-    if config.model.restore_from_path is not None:
-        saved = SavedModel.of(config.model.restore_from_path)
-        config = inherit(config, saved)
+    config, saved = restored(config)
     config = resolve(config, store.manifest.splits["train"].documents, histories)
     find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     _layout(config)  # one that cannot be is refused before the folder is anybody's
@@ -178,7 +175,7 @@ class _Run:
         parts = stages(self.groups, self.config.model.virtual_pipeline_model_parallel_size)
         chunks = [self.family.network(self.groups, stage) for stage in parts]
         if self.family.transfer is not None:
-            take_over(chunks, self.family.transfer.saved.tensors, self.family.transfer.rows)
+            take_over(chunks, self.family.transfer.saved.tensors, self.family.transfer.rows, DRAWN)
         return [chunk.to(self.device) for chunk in chunks]
 
     def _validation(self) -> Validation | None:
@@ -269,7 +266,8 @@ class _Run:
         loop.use_best()
         batches = self.family.calibration_batches()
         vocab = loop.step.modules[0].offsets[-1]
-        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks)
+        prior = PRIOR if self.family.transfer is None else PRIOR_RESTORED
+        shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks, prior)
         whole = whole_tensors(loop.step.modules, loop.step.weights())
         return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
 
