@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..errors import GenerationError
 from ..models.weights import DecoderWeights
 from .constraints import NOT_FINITE, Draw
-from .lanes import LaneStep
+from .lanes import LANE_ARRAYS, LaneStep
 from .request import Sampling
 
 PANEL = 32  # columns that are multiplied at a time
@@ -33,7 +33,6 @@ MODEL_POINTERS = (
     *("sizes", "offsets", "input", "first", "mask", "final_w", "final_b", "head", "layer"),
     *("position", "place"),
 )
-LANE_ARRAYS = ("lane", "id", "place", "position", "endless", "least", "uniform")
 
 
 class _Layer(ctypes.Structure):
