@@ -18,7 +18,7 @@ from .config import Config, load_config
 from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
 from .generate.histories import HistoryStream
-from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
+from .generate.request import GenerationRequest, HistoryRequest, OneCell, Sampling, is_sequence
 from .generate.sets import SetStream
 from .generate.shares import agreed, shared_tables
 from .generate.streams import Stream, open_stream
@@ -26,7 +26,9 @@ from .generate.trie import placement
 from .models.likelihood import ONE_ORDER, Likelihood, Question, open_likelihood
 from .models.saved import SavedModel
 from .readers import TableReader, open_table, write_table
-from .schema import Schema
+from .readers.matrices import matrix_cells
+from .schema import ARRAYS, Schema
+from .tokenizer import TableTokenizer, as_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +90,7 @@ class Synthesizer:
         """
         from .schema import infer_schema
         from .store import prepare
+        from .train.family import require_known
         from .train.run import train
 
         reader = open_table(table, **reading)
@@ -97,6 +100,7 @@ class Synthesizer:
             raise SchemaError("group_by and order_by stand in the schema that is given: set them there")
         elif not isinstance(schema, Schema):
             schema = Schema.from_yaml(schema)
+        require_known(self.config, schema)
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
             share = validation_share(schema.rows)
             store = prepare(
@@ -185,7 +189,8 @@ class Synthesizer:
             )
         if order == "random" and not isinstance(stream, SetStream):
             raise GenerationError(ONE_ORDER.format("order='random'"))
-        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling, order), here)
+        request = _request(self.model.tokenizer, num_rows, given, seed, first[0], sampling, order)
+        return shared_tables(stream, request, here)
 
     def sample(
         self,
@@ -214,7 +219,7 @@ class Synthesizer:
         """
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
         pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
-        return pa.concat_tables(list(pieces)).to_pandas()
+        return as_frame(pa.concat_tables(list(pieces)), self.schema)
 
     def write(
         self,
@@ -336,7 +341,9 @@ class Synthesizer:
         if not numbers:
             raise GenerationError(f"imputations is {imputations!r}, expected at least 1")
         index = table.index if isinstance(table, pd.DataFrame) else None
-        frames = [stream.impute(table, seed, number, unseen=unseen).to_pandas() for number in numbers]
+        table = as_arrow(table)
+        tables = [stream.impute(table, seed, number, unseen=unseen) for number in numbers]
+        frames = [as_frame(filled, self.schema) for filled in tables]
         for frame in frames:
             frame.index = frame.index if index is None else index
         return frames[0] if imputations is None else pd.concat(frames, keys=numbers, names=["imputation"])
@@ -399,6 +406,23 @@ class Synthesizer:
         return pd.DataFrame(p, index=index, columns=values.to_pandas()[known].tolist())
 
 
+def as_frame(table: pa.Table, schema: Schema) -> pd.DataFrame:
+    """A data frame; cells that are arrays become numpy arrays of the column's shape."""
+    arrays = {c.name: c.shape for c in schema.columns if c.kind in ARRAYS and c.name in table.column_names}
+    frame = table.drop_columns(list(arrays)).to_pandas() if arrays else table.to_pandas()
+    for name in [name for name in table.column_names if name in arrays]:
+        place = table.column_names.index(name)
+        frame.insert(place, name, _objects(matrix_cells(table.column(name), arrays[name])))
+    return frame
+
+
+def _objects(cells: list[Any]) -> np.ndarray:
+    out = np.empty(len(cells), object)
+    for row, cell in enumerate(cells):
+        out[row] = cell
+    return out
+
+
 def validation_share(rows: int | None) -> float:
     """Share of the rows that judges when to stop; 0 where there are too few rows to spare any."""
     if rows is None:
@@ -424,6 +448,7 @@ def parse_given(texts: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _request(
+    tokenizer: TableTokenizer,
     num_rows: int | None,
     given: Mapping[str, Any] | pd.DataFrame | None,
     seed: int,
@@ -432,6 +457,9 @@ def _request(
     order: str | None,
 ) -> GenerationRequest:
     values = {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
+    for name, codec in tokenizer.dense.items():
+        if name in values and codec.is_cell(values[name]):
+            values[name] = OneCell(values[name])
     if num_rows is None:
         lengths = [len(v) for v in values.values() if is_sequence(v)]
         if not lengths:

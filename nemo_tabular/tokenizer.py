@@ -151,6 +151,18 @@ class TableTokenizer:
             if name in table.column_names
         }
 
+    def read_dense(
+        self, table: Any, columns: Sequence[str], unseen: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """The cells of every dense column as a column type reads them, (rows, ...) each: blanks for those that are
+        not among `columns`, and not in the table."""
+        table = as_arrow(table)
+        there = self.encode_dense(table.select([n for n in table.column_names if n in columns]), unseen)
+        return {
+            name: codec.padded(there[name]) if name in there else codec.blank(table.num_rows)
+            for name, codec in self.dense.items()
+        }
+
     def encode_cells(
         self, table: Any, columns: Sequence[str], unseen: str | None = None, *, lacking: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -176,13 +176,29 @@ class ArrayCodec(DenseCodec):
         grid = np.stack(np.meshgrid(*[line] * self.longest, indexing="ij"), -1).reshape(-1, *self.shape)
         return grid.astype(self.dtype), np.full(len(grid), 1.0 if self.step else step**self.longest)
 
-    def codes_for(self, value: Any) -> np.ndarray:
-        return self.encode(self._one(value), unseen="error")[0]
+    def one(self, value: Any) -> pa.Array:
+        if value is None:
+            return pa.nulls(1, self.arrow_type)
+        try:
+            numbers = np.asarray(value)
+            if numbers.dtype.kind not in "iufb" or not numbers.ndim:
+                raise ValueError("not an array of numbers")
+            if not self.ragged and numbers.size != self.longest:
+                raise ValueError(
+                    f"an array of {numbers.size} numbers, its cells have shape {list(self.shape)}"
+                )
+            return nested(numbers.reshape(-1), np.array([numbers.size]), self.arrow_type, self.shape)
+        except (ValueError, pa.ArrowInvalid) as error:
+            raise CodecError(f"column {self.name!r}: {str(value)[:60]} is no cell of it: {error}") from error
 
-    def _one(self, value: Any) -> pa.Array:
-        if isinstance(value, np.ndarray):
-            value = value.tolist()
-        return super()._one(value)
+    def is_cell(self, value: Any) -> bool:
+        depth = 0
+        while isinstance(value, (list, tuple)) and len(value):
+            value, depth = value[0], depth + 1
+        depth += value.ndim if isinstance(value, np.ndarray) else 0
+        return 0 < depth <= max(1, len(self.shape)) and isinstance(
+            value, (int, float, np.generic, np.ndarray)
+        )
 
     def _params(self) -> dict[str, Any]:
         return {

@@ -109,6 +109,14 @@ class DenseCodec(Codec):
         """
         return None
 
+    def one(self, value: Any) -> pa.Array:
+        """An array of one cell, from a Python or numpy value or from text. CodecError where it is none."""
+        return self._one(value)
+
+    def is_cell(self, value: Any) -> bool:
+        """Whether a value that could be a sequence of cells is one cell."""
+        return False
+
     def _decode(self, codes: np.ndarray) -> pa.Array:
         return self.restore(codes[:, 0], self.unpadded(self.blank(len(codes))))
 

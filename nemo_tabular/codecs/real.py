@@ -121,10 +121,10 @@ class RealCodec(DenseCodec):
                 pc.round(pa.array(x), kind.scale).cast(pa.decimal128(38, kind.scale), safe=False).cast(kind)
             )
         else:
-            array = pa.array(self._rounded(x)).cast(kind)
+            array = pa.array(self.rounded(x)).cast(kind)
         return with_missing(array, codes, self.nullable)
 
-    def _rounded(self, x: np.ndarray) -> np.ndarray:
+    def rounded(self, x: np.ndarray) -> np.ndarray:
         """0.1 times a whole number is not always the double nearest to the decimal: divide instead."""
         return np.rint(x / self.step) / round(1 / self.step) if 0 < self.step <= 1 else x
 
@@ -135,7 +135,7 @@ class RealCodec(DenseCodec):
         first, last = round(self.low / self.step), round(self.high / self.step)
         if last - first >= most:
             return None
-        line = self._rounded(np.arange(first, last + 1) * self.step)
+        line = self.rounded(np.arange(first, last + 1) * self.step)
         line = line[~np.isin(line, self.atoms)]
         return line, np.ones(len(line))
 

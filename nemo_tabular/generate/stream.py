@@ -5,18 +5,18 @@ Shapes: N rows of a piece, K columns, S modelled slots in the model's order, G o
 table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..codecs import Codec
+from ..codecs import Codec, DenseCodec
 from ..errors import CodecError, GenerationError, nearest
 from ..models.order import RowPlan
 from ..tokenizer import TableTokenizer
 from ..uniforms import row_states, uniforms
-from .request import GenerationRequest, is_sequence
+from .request import GenerationRequest, OneCell, is_sequence
 from .trie import RowDecoder
 
 PIECE = 32_768  # rows of one table: their codes fit a core's cache
@@ -84,6 +84,39 @@ def given_cells(tokenizer: TableTokenizer, given: Mapping[str, Any]) -> tuple[np
     return codes_GW, fixed_W
 
 
+def given_dense(tokenizer: TableTokenizer, given: Mapping[str, Any], lines: int) -> dict[str, np.ndarray]:
+    """Cells of the dense columns, (lines, ...) each: those that are given, blanks for the others."""
+    out = {}
+    for name, codec in tokenizer.dense.items():
+        if name not in given:
+            out[name] = codec.blank(lines)
+            continue
+        cells = _guarded(
+            lambda codec=codec, values=given[name]: codec.padded(codec.cells(given_values(codec, values)))
+        )
+        out[name] = np.repeat(cells, lines // len(cells), axis=0)
+    return out
+
+
+def given_values(codec: DenseCodec, values: Any) -> pa.Array:
+    """Given cells of a dense column as Arrow values of the column's type: one, or one a line."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.Array):
+        return values
+    listed = (
+        list(values) if is_sequence(values) else [values.value if isinstance(values, OneCell) else values]
+    )
+    return pa.concat_arrays([codec.one(_plain(value)) for value in listed])
+
+
+def _guarded(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (CodecError, TypeError) as error:  # TypeError: a list or dict where a value should be
+        raise GenerationError(f"given: {error}") from error
+
+
 def completed(
     codes_NS: np.ndarray,
     states_N: np.ndarray,
@@ -112,6 +145,9 @@ def given_codes(codec: Codec, values: Any) -> np.ndarray:
 
     Raises GenerationError for a value that the column cannot hold.
     """
+    if isinstance(codec, DenseCodec):
+        found = _guarded(lambda: codec.encode(given_values(codec, values)))
+        return found if is_sequence(values) else found[0]
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         values = values.to_pylist()
     listed: Sequence[Any] = list(values) if is_sequence(values) else [values]

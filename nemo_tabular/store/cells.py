@@ -62,7 +62,9 @@ class CellWriter:
 class StoredCells:
     """One column's cells of one or more splits, one after another; nothing is read before it is asked for."""
 
-    def __init__(self, folder: Path, splits: Sequence[tuple[str, int]], column: int, codec: DenseCodec) -> None:
+    def __init__(
+        self, folder: Path, splits: Sequence[tuple[str, int]], column: int, codec: DenseCodec
+    ) -> None:
         """`splits`: name and rows of each."""
         self.codec = codec
         self._parts = [_mapped(folder, split, rows, column, codec) for split, rows in splits]
