@@ -154,8 +154,8 @@ class TableTokenizer:
     def read_dense(
         self, table: Any, columns: Sequence[str], unseen: str | None = None
     ) -> dict[str, np.ndarray]:
-        """The cells of every dense column as a column type reads them, (rows, ...) each: blanks for those that are
-        not among `columns`, and not in the table."""
+        """The cells of every dense column as a column type reads them, (rows, ...) each: blanks for those
+        that are not among `columns`, and not in the table."""
         table = as_arrow(table)
         there = self.encode_dense(table.select([n for n in table.column_names if n in columns]), unseen)
         return {
@@ -240,8 +240,8 @@ class TableTokenizer:
         return self.decode_codes(self.codes(ids))
 
     def decode_codes(self, codes: np.ndarray, dense: Mapping[str, np.ndarray] | None = None) -> pa.Table:
-        """Column-local codes (rows, slots), each within its slot's size -> the coded columns; `dense`: the cells
-        of the dense ones, as a column type writes them (default: zeros)."""
+        """Column-local codes (rows, slots), each within its slot's size -> the coded columns; `dense`: the
+        cells of the dense ones, as a column type writes them (default: zeros)."""
         starts = range(0, max(len(codes), 1), CHUNK_ROWS)
         columns = []
         for name, slots in self.column_slots.items():
@@ -367,14 +367,13 @@ def as_arrow(table: Any) -> pa.Table:
     if isinstance(table, pa.RecordBatch):
         return pa.Table.from_batches([table])
     if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
-        deep = {
-            i: stacked(table.iloc[:, i]) for i in range(table.shape[1]) if holds_matrices(table.iloc[:, i])
-        }
-        flat = table.drop(columns=[table.columns[i] for i in deep])
-        found = pa.Table.from_pandas(flat, preserve_index=False)
-        for i, cells in deep.items():
-            found = found.add_column(i, str(table.columns[i]), cells)
-        return found
+        deep = [name for name in table.columns if holds_matrices(table[name])]
+        found = pa.Table.from_pandas(table.drop(columns=deep), preserve_index=False)
+        if not deep:
+            return found
+        cells = {name: stacked(table[name]) for name in deep}
+        columns = {str(name): cells[name] if name in cells else found[str(name)] for name in table.columns}
+        return pa.table(columns)
     if hasattr(table, "to_arrow"):
         return table.to_arrow()
     raise SchemaError(

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from nemo_tabular.profile import ColumnProfile
     from nemo_tabular.schema import Column
 
-GRID = 64
-"""Points of a continuous axis in `every`."""
+LEAST_POINTS = 32
+"""Of a continuous axis in `every`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArrayCodec(DenseCodec):
-    """Options `levels` (whole numbers 0 .. levels - 1), or `range: [low, high]` (default: the table's own)."""
+    """Options `levels` (whole numbers 0 .. levels - 1), or `range: [low, high]` (default: the table's
+    own)."""
 
     codec: ClassVar[str] = "array"
 
@@ -41,6 +42,8 @@ class ArrayCodec(DenseCodec):
     """Mean and deviation of each number of a cell; one of each where cells differ in length."""
     longest: int
     """Numbers of a cell, at most."""
+    shortest: int
+    """And at least."""
 
     @classmethod
     def fit(cls, column: Column, profile: ColumnProfile) -> ArrayCodec:
@@ -55,7 +58,8 @@ class ArrayCodec(DenseCodec):
         count, shape = int(np.prod(column.shape)), column.shape
         if shape and stats.longest and not stats.shortest == stats.longest == count:
             raise CodecError(
-                f"{where}: the schema says shape {list(shape)}, {count} numbers, cells have {stats.shortest} to "
+                f"{where}: the schema says shape {list(shape)}, {count} numbers, cells have "
+                f"{stats.shortest} to "
                 f"{stats.longest}"
             )
         levels = options.pop("levels", None)
@@ -65,20 +69,20 @@ class ArrayCodec(DenseCodec):
             raise CodecError(
                 f"{where}: its numbers lie between {seen[0]} and {seen[1]}, the schema says {low} to {high}"
             )
-        books = books_of(column)
-        item = _item(column.arrow)
-        wide = len(stats.mean) if shape else 1
-        mean, std = (stats.mean, stats.std) if wide == len(stats.mean) else (stats.mean[:1], stats.std[:1])
-        if not shape and len(stats.mean) > 1:  # lists that happen to have one length
-            mean, std = (
-                np.array([stats.mean.mean()]),
-                np.array([np.hypot(stats.std, stats.mean - stats.mean.mean()).mean()]),
+        mean, variance = stats.mean, stats.std**2
+        if shape:
+            mean, variance = np.broadcast_to(mean, count), np.broadcast_to(variance, count)
+        else:  # one mean for all places, also where all lists happen to have one length
+            mean, variance = (
+                np.mean(mean, keepdims=True),
+                np.mean(variance + (mean - mean.mean()) ** 2, keepdims=True),
             )
-        scale = np.where(std > 0, std, 1.0)
+        scale = np.where(variance > 0, np.sqrt(variance), 1.0)
         return cls(
-            **books, feature=column.feature, options=options, shape=shape, ragged=not shape, item=item.str[1:],
-            low=float(0 if low is None else low), high=float(0 if high is None else high),
-            center=tuple(mean.tolist()), scale=tuple(scale.tolist()), longest=max(count if shape else stats.longest, 1),
+            **books_of(column), feature=column.feature, options=options, shape=shape, ragged=not shape,
+            item=_item(column.arrow).str[1:], low=float(0 if low is None else low),
+            high=float(0 if high is None else high), center=tuple(mean.tolist()), scale=tuple(scale.tolist()),
+            longest=max(count if shape else stats.longest, 1), shortest=count if shape else stats.shortest,
         )  # fmt: skip
 
     @property
@@ -137,7 +141,8 @@ class ArrayCodec(DenseCodec):
         outside = (values < self.low) | (values > self.high)
         if outside.any() and unseen != "nearest":
             raise self._outside(
-                f"{int(outside.sum()):,} numbers such as {values[outside][0]} are outside {self.low:g} to {self.high:g}"
+                f"{int(outside.sum()):,} numbers such as {values[outside][0]} are outside {self.low:g} to "
+                f"{self.high:g}"
             )
 
     def restore(self, codes: np.ndarray, cells: Cells) -> pa.Array:
@@ -168,9 +173,10 @@ class ArrayCodec(DenseCodec):
         return np.full((rows, 1), np.nan) if self.ragged else super().blank(rows)
 
     def every(self, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-        step = self.step or (self.high - self.low) / GRID
+        points = int(most ** (1 / self.longest) + 1e-9)
+        step = self.step or (self.high - self.low) / points
         count = round((self.high - self.low) / step) + bool(self.step)
-        if self.ragged or count**self.longest > most:
+        if self.ragged or count**self.longest > most or not (self.step or points >= LEAST_POINTS):
             return None
         line = self.low + step * (np.arange(count) + (0 if self.step else 0.5))
         grid = np.stack(np.meshgrid(*[line] * self.longest, indexing="ij"), -1).reshape(-1, *self.shape)
@@ -202,9 +208,9 @@ class ArrayCodec(DenseCodec):
 
     def _params(self) -> dict[str, Any]:
         return {
-            "feature": self.feature, "options": dict(self.options), "shape": list(self.shape), "item": self.item,
-            "low": self.low, "high": self.high, "center": list(self.center), "scale": list(self.scale),
-            "longest": self.longest,
+            "feature": self.feature, "options": dict(self.options), "shape": list(self.shape),
+            "item": self.item, "low": self.low, "high": self.high, "center": list(self.center),
+            "scale": list(self.scale), "longest": self.longest, "shortest": self.shortest,
         }  # fmt: skip
 
     @classmethod

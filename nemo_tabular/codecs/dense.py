@@ -1,10 +1,9 @@
-"""A column whose cells a network reads as they are: an Arrow column enters; a code a cell and the cells' numbers
-leave, and the other way round.
+"""A column whose cells a network reads as they are: an Arrow column enters; a code a cell and the cells'
+numbers leave, and the other way round.
 
 The one slot says what kind of cell it is: missing, one of a few special values, or `there`, the last code,
-whose cells stand beside it as an array. So order, absence, stores and requests know a dense column by its code
-as they know any other, and only the column type (features/) looks at the numbers.
-"""
+whose cells stand beside it as an array. So order, absence, stores and requests know a dense column by its
+code as they know any other, and only the column type (features/) looks at the numbers."""
 
 from __future__ import annotations
 
@@ -104,9 +103,9 @@ class DenseCodec(Codec):
         return np.zeros((rows, *self.shape), self.dtype)
 
     def every(self, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """All cells of the domain, as a column type reads them, and the size of what each stands for: 1 where it
-        is a value, the volume of its box where values are a continuum. None where there are more than `most`.
-        """
+        """All cells of the domain, as a column type reads them, and the size of what each stands for: 1 where
+        it is a value, the volume of its box where values are a continuum. None where there are more than
+        `most`."""
         return None
 
     def one(self, value: Any) -> pa.Array:

@@ -1,6 +1,5 @@
-"""Numbers that are best read as real numbers enter; a code leaves for what is missing, not finite, or a value that
-repeats often (an atom), and the number itself for all others.
-"""
+"""Numbers that are best read as real numbers enter; a code leaves for what is missing, not finite, or a value
+that repeats often (an atom), and the number itself for all others."""
 
 from __future__ import annotations
 
@@ -23,10 +22,9 @@ if TYPE_CHECKING:
 
 ATOM_SHARE = 0.02
 ATOM_EXCESS = 5.0
-"""A value is an atom where it is a fiftieth of the rows, and so many times as frequent as the usual value: of a
-column of few values every one is frequent, and none is a spike."""
+"""A value is an atom where it is a fiftieth of the rows, and so many times as frequent as the usual value: of
+a column of few values every one is frequent, and none is a spike."""
 QUANTILES = 33
-GRID = 4096
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,7 +53,7 @@ class RealCodec(DenseCodec):
         sample = np.sort(sample[np.isfinite(sample)])
         low, high = (0.0 if end is None else float(end) for end in (profile.minimum, profile.maximum))
         if max(abs(low), abs(high)) > 2.0**53 and column.kind == "integer":
-            raise CodecError(f"{where}: whole numbers up to {high:.0f} are more than a real number can tell apart; "
+            raise CodecError(f"{where}: whole numbers up to {high:.0f} are too large for a real number; "
                              "leave feature out, and set codec: digits")  # fmt: skip
         atoms = options.pop("atoms", None)
         found = tuple(_atoms(profile, sample) if atoms is None else sorted(float(a) for a in atoms))
@@ -70,10 +68,18 @@ class RealCodec(DenseCodec):
         quantiles = (np.quantile(rest, np.linspace(0, 1, QUANTILES)) - center) / scale
         step = 0.0 if profile.decimals is None else 10.0**-profile.decimals
         return cls(
-            **books_of(column), feature=column.feature, options=options, low=float(wanted[0]), high=float(wanted[1]),
-            step=step, center=center, scale=scale, quantiles=tuple(quantiles.tolist()), atoms=found,
+            **books_of(column),
+            feature=column.feature,
+            options=options,
+            low=float(wanted[0]),
+            high=float(wanted[1]),
+            step=step,
+            center=center,
+            scale=scale,
+            quantiles=tuple(quantiles.tolist()),
+            atoms=found,
             nonfinite=seen_specials(profile),
-        )  # fmt: skip
+        )
 
     @property
     def dtype(self) -> np.dtype:
@@ -103,7 +109,8 @@ class RealCodec(DenseCodec):
         bad = ~np.isfinite(x) | ((x < self.low) | (x > self.high)) & (codes[:, 0] == self.there)
         if bad.any() and (unseen not in ("nearest", "clip") or np.isnan(x[bad]).any()):
             raise self._outside(
-                f"{int(bad.sum()):,} of {len(x):,} values such as {x[bad][0]:g} are outside {self.low:g} to {self.high:g}"
+                f"{int(bad.sum()):,} of {len(x):,} values such as {x[bad][0]:g} are outside {self.low:g} "
+                f"to {self.high:g}"
             )
         return np.where(bad, x.clip(self.low, self.high), x)
 
@@ -126,12 +133,12 @@ class RealCodec(DenseCodec):
 
     def rounded(self, x: np.ndarray) -> np.ndarray:
         """0.1 times a whole number is not always the double nearest to the decimal: divide instead."""
-        return np.rint(x / self.step) / round(1 / self.step) if 0 < self.step <= 1 else x
+        return np.rint(x / self.step) / round(1 / self.step) + 0.0 if 0 < self.step <= 1 else x
 
     def every(self, most: int) -> tuple[np.ndarray, np.ndarray] | None:
         if not self.step:
-            width = (self.high - self.low) / GRID
-            return self.low + width * (np.arange(GRID) + 0.5), np.full(GRID, width)
+            width = (self.high - self.low) / most
+            return self.low + width * (np.arange(most) + 0.5), np.full(most, width)
         first, last = round(self.low / self.step), round(self.high / self.step)
         if last - first >= most:
             return None

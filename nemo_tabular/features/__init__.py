@@ -1,4 +1,5 @@
-"""Column types of the CGM: cells of one column enter, and vectors, losses and new cells leave; one file a type."""
+"""Column types of the CGM: cells of one column enter, and vectors, losses and new cells leave; one file a
+type."""
 
 from .base import FEATURES, Feature, build_feature, find_feature
 from .draw import Draw, Sampling

@@ -1,6 +1,5 @@
-"""Row states and how to draw enter; uniform numbers, normal numbers and choices leave, each row's its own: they do
-not depend on the rows beside it.
-"""
+"""Row states and how to draw enter; uniform numbers, normal numbers and choices leave, each row's its own:
+they do not depend on the rows beside it."""
 
 import math
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
 """Parameters of mixtures of Gaussians enter; exact log-probabilities of numbers leave, and numbers drawn.
 
-The numbers are those of a column: within bounds, and, where they come in steps, each step has the probability of
-its interval, so that probabilities of all values sum to 1 whatever the widths. Everything is in units of the
-column's deviation from its mean.
+The numbers are those of a column: within bounds, and, where they come in steps, each step has the probability
+of its interval, so that probabilities of all values sum to 1 whatever the widths. Everything is in units of
+the column's deviation from its mean.
 
 Shapes: ... any, K components.
 """
@@ -38,7 +38,8 @@ def split(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_interval(a: Tensor, b: Tensor) -> Tensor:
-    """log P(a < Z < b) of a standard normal Z, for a < b: exact in the tails, finite with finite gradients."""
+    """log P(a < Z < b) of a standard normal Z, for a < b: exact in the tails, finite with finite
+    gradients."""
     turned = a + b > 0  # both ends on the left, where log_ndtr is accurate
     a, b = torch.where(turned, -b, a), torch.where(turned, -a, b)
     width = b - a
@@ -51,8 +52,8 @@ def log_interval(a: Tensor, b: Tensor) -> Tensor:
 
 
 def log_prob(parameters: Tensor, z: Tensor, support: Support, without: Tensor | None = None) -> Tensor:
-    """(...) of numbers z (...): log-probability of its step, or log-density. `without` (A,): numbers that do not
-    occur."""
+    """(...) of numbers z (...): log-probability of its step, or log-density. `without` (A,): numbers that do
+    not occur."""
     log_w, mean, std = split(parameters.float())
     low, high, step = (x.unsqueeze(-1) for x in (support.low, support.high, support.step))
 

@@ -1,8 +1,8 @@
-"""Images: a convolutional encoder, and a decoder that writes pixel after pixel, each from those above it and to
-its left, so that the likelihood is exact.
+"""Images: a convolutional encoder, and a decoder that writes pixel after pixel, each from those above it and
+to its left, so that the likelihood is exact.
 
-Pixels are whole numbers 0 .. levels - 1. Colours are columns of their own: an image (rows, columns, channels) is
-read as (rows, columns * channels).
+Pixels are whole numbers 0 .. levels - 1. Colours are columns of their own: an image (rows, columns, channels)
+is read as (rows, columns * channels).
 
 Shapes: N images, C channels of the network, Y rows, X columns, L levels.
 """
@@ -27,8 +27,8 @@ POOLED = 4  # rows and columns that the encoder keeps
 
 
 class PixelDecoder(nn.Module):
-    """Two stacks without a blind spot (van den Oord et al. 2016): `above` knows the rows above, `along` the pixels
-    to the left as well. No masks: each convolution is shifted until it sees only what came before."""
+    """Two stacks without a blind spot (van den Oord et al. 2016): `above` knows the rows above, `along` the
+    pixels to the left as well. No masks: each convolution is shifted until it sees only what came before."""
 
     def __init__(self, rows: int, columns: int, levels: int, hidden: int, channels: int, layers: int) -> None:
         super().__init__()
@@ -153,8 +153,10 @@ def image_levels(codec: ArrayCodec) -> int:
     """Levels of the pixels. FeatureError where they are not whole numbers from 0."""
     if codec.levels is None or codec.levels < 2 or len(codec.shape) < 2:
         raise FeatureError(
-            f"column {codec.name!r}: feature {codec.feature!r} reads arrays of two or more dimensions of whole numbers "
-            f"0 .. levels - 1, these are {codec.dtype} of shape {list(codec.shape)} between {codec.low:g} and "
+            f"column {codec.name!r}: feature {codec.feature!r} reads arrays of two or more dimensions of "
+            "whole numbers "
+            f"0 .. levels - 1, these are {codec.dtype} of shape {list(codec.shape)} between {codec.low:g} "
+            "and "
             f"{codec.high:g}; set shape and options: {{levels: 256}}, or kind: vector"
         )
     return codec.levels

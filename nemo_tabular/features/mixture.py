@@ -51,12 +51,9 @@ class MixtureFeature(Feature):
         code = PiecewiseLinear(quantiles)
         self.encoder = nn.Sequential(code, nn.Linear(code.width, hidden_size))
         head = nn.Linear(hidden_size, 3 * count)
+        width = 2 * hidden_size
         self.decoder = nn.Sequential(
-            nn.Linear(hidden_size, 2 * hidden_size),
-            nn.GELU(),
-            nn.Linear(2 * hidden_size, hidden_size),
-            nn.GELU(),
-            head,
+            nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, hidden_size), nn.GELU(), head
         )
         means = np.interp((np.arange(count) + 0.5) / count, np.linspace(0, 1, len(quantiles)), quantiles)
         spread = np.maximum(np.gradient(means) if count > 1 else np.ones(1), 0.02)

@@ -1,9 +1,8 @@
-"""Short series: a recurrent network reads their numbers, and another writes them, one after another, each from a
-mixture of Gaussians; where series differ in length, with a probability that the series ends.
+"""Short series: a recurrent network reads their numbers, and another writes them, one after another, each
+from a mixture of Gaussians; where series differ in length, with a probability that the series ends.
 
-A series of several numbers a step (steps, numbers) is read as one after another. Shapes: N series, T numbers, K
-components.
-"""
+A series of several numbers a step (steps, numbers) is read as one after another. Shapes: N series, T numbers,
+K components."""
 
 from typing import ClassVar
 
@@ -124,12 +123,14 @@ class SeriesFeature(Feature):
         scale = self.standard.log_scale
         if not self.codec.ragged:
             return nats.sum(1) + scale
-        total = torch.where(there, nats + scale, 0.0).sum(1)
-        told = (place <= lengths.unsqueeze(1)) & (place < self.longest)  # the longest ends by itself
+        told = (place <= lengths.unsqueeze(1)) & self._open(place)
         end = (place == lengths.unsqueeze(1)).float()
-        return total + torch.where(
-            told, functional.binary_cross_entropy_with_logits(ends, end, reduction="none"), 0.0
-        ).sum(1)
+        stops = functional.binary_cross_entropy_with_logits(ends, end, reduction="none")
+        return torch.where(there, nats + scale, 0.0).sum(1) + torch.where(told, stops, 0.0).sum(1)
+
+    def _open(self, place: Tensor) -> Tensor:
+        """Whether a series may end there, and may go on."""
+        return (place >= self.codec.shortest) & (place < self.longest)
 
     def decode(self, context: Tensor, draw: Draw) -> Tensor:
         decoder, standard = self.decoder, self.standard
@@ -138,7 +139,7 @@ class SeriesFeature(Feature):
         gone, numbers = torch.zeros(len(context), dtype=torch.bool), []
         for place in range(self.longest):
             parameters, ends, state = decoder(last, self._places(1, context.device, place), state)
-            if self.codec.ragged:
+            if self.codec.ragged and place >= self.codec.shortest:
                 gone = gone | (draw.uniform()[:, 0] < ends[:, 0].double().sigmoid())
             z = sample(parameters[:, 0], standard.support(context.device, place), draw)
             x = standard.back(z, place)

@@ -24,7 +24,7 @@ from .draw import Draw
 SYMBOLS = 257  # bytes and END
 LONGEST_CHARACTER = 4
 
-# What may follow within a character: state -> (first byte, last byte, next state). State 0 is between characters.
+# What may follow: state -> (first byte, last byte, next state); state 0 is between characters
 GRAMMAR = {
     0: [(0x00, 0x7F, 0), (0xC2, 0xDF, 1), (0xE0, 0xE0, 3), (0xE1, 0xEC, 2), (0xED, 0xED, 4), (0xEE, 0xEF, 2),
         (0xF0, 0xF0, 6), (0xF1, 0xF3, 5), (0xF4, 0xF4, 7)],
@@ -37,8 +37,8 @@ MISSING = (0, 1, 2, 2, 2, 3, 3, 3)
 
 @lru_cache(maxsize=1)
 def grammar() -> tuple[Tensor, Tensor]:
-    """(bool (room, state, symbol) of what may follow, int64 (state, symbol) of the state after it); `room`: bytes
-    that may still come, at most 4."""
+    """(bool (room, state, symbol) of what may follow, int64 (state, symbol) of the state after it); `room`:
+    bytes that may still come, at most 4."""
     allowed = np.zeros((LONGEST_CHARACTER + 1, len(GRAMMAR), SYMBOLS), bool)
     after = np.zeros((len(GRAMMAR), SYMBOLS), np.int64)
     for state, ranges in GRAMMAR.items():
@@ -127,7 +127,8 @@ class TextFeature(Feature):
         assert isinstance(decoder, ByteDecoder)
         memory = decoder.begin(context)
         last = torch.full((len(context), 1), END)
-        state, written = torch.zeros(len(context), dtype=torch.int64), []
+        state = torch.zeros(len(context), dtype=torch.int64)
+        written: list[Tensor] = []
         for place in range(self.codec.max_bytes + 1):
             logits, memory = decoder(context, last, memory)
             room = min(self.codec.max_bytes - place, LONGEST_CHARACTER)

@@ -1,5 +1,5 @@
-"""Vectors: each number from a mixture of Gaussians that depends on those before it, in one pass of a masked network
-(MADE, Germain et al. 2015), so that the density is exact.
+"""Vectors: each number from a mixture of Gaussians that depends on those before it, in one pass of a masked
+network (MADE, Germain et al. 2015), so that the density is exact.
 
 Shapes: N vectors, D numbers, K components.
 """

@@ -26,6 +26,9 @@ from .stream import PIECE, completed, given_cells, given_dense
 from .trie import RowDecoder, placement
 
 CHUNK = 512  # rows of one order; row i belongs to chunk i // CHUNK
+TILE = 64
+"""Rows with dense columns that are made together, whatever is asked of them: a number that a network draws
+depends in its last bits on how many rows it computes at a time."""
 IMPUTATION = 1 << 48  # distance between the numbers of a row in two imputations
 
 
@@ -88,41 +91,35 @@ class SetStream:
         fixed_W: np.ndarray,
         known: Mapping[str, np.ndarray],
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Codes (N, S) of rows first, ..., first + rows - 1, and the cells of their dense columns; `known`: the
-        given ones."""
+        """Codes (N, S) of rows first, ..., first + rows - 1, and the cells of their dense columns; `known`:
+        the given ones."""
         out_NS = np.empty((rows, len(self.owner_S)), np.int32)
-        dense: dict[str, list[np.ndarray]] = {name: [] for name in known}
         fixed_S = fixed_W[self.plan.slots]
         chunks = np.arange(first // CHUNK, (first + rows - 1) // CHUNK + 1)
         group_K = np.full(self.owner_S[-1] + 1, THEN)
         group_K[self.owner_S[fixed_S]] = FIRST
         orders = SlotOrders(self.owner_S, self._fixed_share(request), request.seed)
         order_SC = orders(chunks, np.tile(group_K, (len(chunks), 1)))
-        for begin, end in pairwise(self._together(order_SC)):
+        if self.weights.features is not None:
+            parts = []
+            for start in range(first // TILE * TILE, first + rows, TILE):
+                order_S = order_SC[:, start // CHUNK - chunks[0]]
+                given = given_GW[:, self.plan.slots[order_S[: fixed_S.sum()]]]
+                parts.append(self._filled(order_S, start, TILE, given, request, known))
+            here = slice(first % TILE, first % TILE + rows)
+            codes_NS = np.concatenate([codes for codes, _ in parts])[here]
+            return codes_NS, {name: rows_of([cells[name] for _, cells in parts])[here] for name in known}
+        # neighbours of equal orders are made together: they share prefixes, and a decoder
+        changed = np.flatnonzero((order_SC[:, 1:] != order_SC[:, :-1]).any(0)) + 1
+        for begin, end in pairwise([0, *changed.tolist(), len(chunks)]):
             order_S = order_SC[:, begin]
             low = max(first, int(chunks[begin]) * CHUNK)
             high = min(first + rows, (int(chunks[end - 1]) + 1) * CHUNK)
-            lead, here = fixed_S.sum(), slice(low - first, high - first)
-            given = given_GW[:, self.plan.slots[order_S[:lead]]]
-            if self.weights.features is None:
-                out_NS[here, order_S] = self._chunk(order_S, low, high - low, given, request)
-                continue
-            # the whole chunk, whatever is asked of it: numbers depend in their last bits on how many are computed
-            start = int(chunks[begin]) * CHUNK
-            codes, cells = self._filled(order_S, start, CHUNK, given, request, known)
-            out_NS[here] = codes[low - start : high - start]
-            for name, found in cells.items():
-                dense[name].append(found[low - start : high - start])
-        return out_NS, {name: rows_of(parts) for name, parts in dense.items()}
-
-    def _together(self, order_SC: np.ndarray) -> list[int]:
-        """Where runs of chunks that are made together begin, and the end: those of equal orders share prefixes, and
-        a decoder; with dense columns nothing is shared."""
-        count = order_SC.shape[1]
-        if self.weights.features is not None:
-            return list(range(count + 1))
-        changed = np.flatnonzero((order_SC[:, 1:] != order_SC[:, :-1]).any(0)) + 1
-        return [0, *changed.tolist(), count]
+            given = given_GW[:, self.plan.slots[order_S[: fixed_S.sum()]]]
+            out_NS[low - first : high - first, order_S] = self._chunk(
+                order_S, low, high - low, given, request
+            )
+        return out_NS, {}
 
     def _chunk(
         self, order_S: np.ndarray, first: int, rows: int, given_GL: np.ndarray, request: GenerationRequest

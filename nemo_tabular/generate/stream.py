@@ -5,7 +5,8 @@ Shapes: N rows of a piece, K columns, S modelled slots in the model's order, G o
 table.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,8 @@ def given_dense(tokenizer: TableTokenizer, given: Mapping[str, Any], lines: int)
         if name not in given:
             out[name] = codec.blank(lines)
             continue
-        cells = _guarded(
-            lambda codec=codec, values=given[name]: codec.padded(codec.cells(given_values(codec, values)))
-        )
+        with _as_given():
+            cells = codec.padded(codec.cells(given_values(codec, given[name])))
         out[name] = np.repeat(cells, lines // len(cells), axis=0)
     return out
 
@@ -110,9 +110,11 @@ def given_values(codec: DenseCodec, values: Any) -> pa.Array:
     return pa.concat_arrays([codec.one(_plain(value)) for value in listed])
 
 
-def _guarded(call: Callable[[], Any]) -> Any:
+@contextmanager
+def _as_given() -> Iterator[None]:
+    """What a codec refuses is an error of the request."""
     try:
-        return call()
+        yield
     except (CodecError, TypeError) as error:  # TypeError: a list or dict where a value should be
         raise GenerationError(f"given: {error}") from error
 
@@ -146,17 +148,16 @@ def given_codes(codec: Codec, values: Any) -> np.ndarray:
     Raises GenerationError for a value that the column cannot hold.
     """
     if isinstance(codec, DenseCodec):
-        found = _guarded(lambda: codec.encode(given_values(codec, values)))
+        with _as_given():
+            found = codec.encode(given_values(codec, values))
         return found if is_sequence(values) else found[0]
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         values = values.to_pylist()
     listed: Sequence[Any] = list(values) if is_sequence(values) else [values]
     place: dict[tuple[type, Any], int] = {}  # by type as well: 1 == True, but not in a column of text
-    try:
+    with _as_given():
         line_G = [place.setdefault((type(value), value), len(place)) for value in map(_plain, listed)]
         codes = np.stack([codec.codes_for(value) for _, value in place])
-    except (CodecError, TypeError) as error:  # TypeError: a list or dict where a value should be
-        raise GenerationError(f"given: {error}") from error
     return codes[line_G] if is_sequence(values) else codes[0]
 
 

@@ -105,8 +105,8 @@ class TabularCGM(TabularGPT):
         return total + nats_S.sum(), by_slot + nats_S.detach(), documents
 
     def _contexts(self, hidden: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Tensor-parallel ranks hold the same column types and compute the same losses, but what goes back from
-        them into the states is added up: so from one of them only."""
+        """Tensor-parallel ranks hold the same column types and compute the same losses, but what goes back
+        from them into the states is added up: so from one of them only."""
         return hidden if self.groups.tp.rank() == 0 else [state.detach() for state in hidden]
 
     @torch.no_grad()

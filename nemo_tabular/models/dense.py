@@ -1,5 +1,5 @@
-"""The column types of a CGM, each at its column's slot: a batch enters; what cells add to the sequence that the
-transformer reads leaves, and the losses of the cells it predicts.
+"""The column types of a CGM, each at its column's slot: a batch enters; what cells add to the sequence that
+the transformer reads leaves, and the losses of the cells it predicts.
 
 The same in training (models/cgm.py), in scoring (score.py) and in drawing (generate/cells.py).
 
@@ -34,8 +34,8 @@ class Place(NamedTuple):
 
 
 class Features(torch.nn.ModuleDict):
-    """`codecs`: of the dense columns, by their slot in the plan's order. A stage of a pipeline holds what it needs:
-    the first one the encoders, the last one the decoders."""
+    """`codecs`: of the dense columns, by their slot in the plan's order. A stage of a pipeline holds what it
+    needs: the first one the encoders, the last one the decoders."""
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class Features(torch.nn.ModuleDict):
         return x_TBH
 
     def losses(self, hidden: Sequence[Tensor], batch: SetBatch) -> Iterator[tuple[Place, Tensor, Tensor]]:
-        """Of each column type: its place, the rows (N,) whose cell is there and counts, and their losses (N,);
-        `hidden`: the state that predicts each slot, S of (B, H)."""
+        """Of each column type: its place, the rows (N,) whose cell is there and counts, and their losses
+        (N,); `hidden`: the state that predicts each slot, S of (B, H)."""
         for place in self.places():
             counts_B = batch.codes[place.slot] == place.there
             if batch.scored is not None:
@@ -126,7 +126,8 @@ def encode(place: Place, cells: Tensor) -> Tensor:
 
 
 def loss(place: Place, context: Tensor, cells: Tensor) -> Tensor:
-    """The losses of cells, (N,). FeatureError where they are not that, or not finite though the context is."""
+    """The losses of cells, (N,). FeatureError where they are not that, or not finite though the context
+    is."""
     if not torch.is_grad_enabled():
         size = max(1, NUMBERS_AT_ONCE // max(1, cells[0].numel()))
         pieces = zip(context.split(size), cells.split(size), strict=True)

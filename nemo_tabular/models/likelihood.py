@@ -107,7 +107,8 @@ class SetLikelihood:
         slot_S = self.plan.slots == self.tokenizer.column_slots[self._known(target)].start
         if len(self.tokenizer.codecs[target].slots) != 1 or target in self.tokenizer.dense:
             raise GenerationError(
-                f"predict_proba: column {target!r} takes several tokens a value, or is no token at all, so its "
+                f"predict_proba: column {target!r} takes several tokens a value, or is no token at all, so "
+                "its "
                 "values are too many to list; draw them instead: impute(table, imputations=...)"
             )
         slot = int(np.flatnonzero(slot_S)[0])
@@ -122,7 +123,7 @@ class SetLikelihood:
         for order_SB in self._orders(len(codes), groups_BK[:, self.plan_K], question.orders):
             batch = self._batch(codes, order_SB, (groups_BK == THEN)[:, self.plan_K], dense)
             with torch.inference_mode():
-                parts = micro_batches(batch, AT_ONCE)
+                parts = [part for part in micro_batches(batch, AT_ONCE) if isinstance(part, SetBatch)]
                 hidden_BH = torch.cat([set_hidden_states(weights, part)[slot] for part in parts])
                 log_p = slot_log_probs(hidden_BH, weights.base.embedding[ids], weights.base.bias[ids])
             total = total + log_p.double().exp().numpy()
@@ -181,7 +182,8 @@ class SetLikelihood:
         for place in [] if self.weights.features is None else self.weights.features.places():
             if place.column in asked and not place.feature.exact:
                 raise GenerationError(
-                    f"log_prob: column {place.column!r} has feature {place.feature.name!r}, which has no likelihood: "
+                    f"log_prob: column {place.column!r} has feature {place.feature.name!r}, which has no "
+                    "likelihood: "
                     "ask for the other columns (columns=[...]), given it or not"
                 )
 

@@ -1,6 +1,5 @@
-"""Arrow cells that are arrays of numbers (lists, lists of lists, bytes) enter; flat numbers and the cells' shapes
-leave.
-"""
+"""Arrow cells that are arrays of numbers (lists, lists of lists, bytes) enter; flat numbers and the cells'
+shapes leave."""
 
 from __future__ import annotations
 
@@ -34,7 +33,8 @@ def flattened(cells: pa.Array) -> Flat:
     """Cells without nulls as flat numbers."""
     if pa.types.is_binary(cells.type):
         return _bytes(cells)
-    sizes, shape, whole = np.ones(len(cells), np.int64), (), True
+    shape: tuple[int, ...] = ()
+    sizes, whole = np.ones(len(cells), np.int64), True
     while pa.types.is_nested(cells.type):
         lengths = pc.fill_null(pc.list_value_length(cells), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         whole = whole and len(lengths) > 0 and bool((lengths == lengths[0]).all())
@@ -64,7 +64,7 @@ def nested(values: np.ndarray, sizes: np.ndarray, kind: pa.DataType, shape: Sequ
     while pa.types.is_nested(levels[-1]):
         levels.append(levels[-1].value_type)
     depth, cells = len(levels) - 1, pa.array(values, levels[-1])
-    inner = list(shape[: depth - 1]) + [int(np.prod(shape[depth - 1 :]))] if shape else [0]
+    inner = [*shape[: depth - 1], int(np.prod(shape[depth - 1 :]))] if shape else [0]
     for level in range(depth - 1, -1, -1):
         size, listed = inner[level], levels[level]
         if pa.types.is_fixed_size_list(listed):

@@ -198,7 +198,8 @@ class _ArrayStats(ColumnStats):
         self._shape: tuple[int, ...] | None = None
         self._sizes: tuple[int, int] | None = None
         self._holes, self._rows = 0, 0
-        self._low = self._high = None
+        self._low: float | None = None
+        self._high: float | None = None
         self._moments = np.zeros((3, 1))  # count, sum, sum of squares
 
     def update(self, values: pa.Array) -> None:
@@ -215,7 +216,7 @@ class _ArrayStats(ColumnStats):
         self._shape = flat.shape if not self._rows or self._shape == flat.shape else None
         self._rows += len(flat.sizes)
         if finite.any():
-            low, high = x[finite].min(), x[finite].max()
+            low, high = float(x[finite].min()), float(x[finite].max())
             self._low = low if self._low is None else min(self._low, low)
             self._high = high if self._high is None else max(self._high, high)
         x = np.where(finite, x, 0.0).reshape(-1, most if self._shape else 1)
@@ -225,8 +226,9 @@ class _ArrayStats(ColumnStats):
         self._moments = self._moments + found
 
     def range(self) -> tuple[Any, Any]:
-        whole = self.decimals() == 0 and self._low is not None
-        return (int(self._low), int(self._high)) if whole else (self._low, self._high)  # type: ignore[arg-type]
+        if self._low is None or self._high is None or self.decimals() is None:
+            return self._low, self._high
+        return int(self._low), int(self._high)
 
     def decimals(self) -> int | None:
         kind = self.kind

@@ -67,8 +67,8 @@ def profile(
 
     The sample is uniform without replacement: the `sample_rows` rows of lowest splitmix64(seed, row number).
     Distinct values are counted exactly up to `text_cap` for text (and 64 MB of it) and `number_cap` for the
-    rest. Cells that are arrays, and the columns of `unsampled`, are not kept in the sample. Memory: the sample (twice) and the counters. Raises ValueError when there is no batch at all.
-    """
+    rest. Cells that are arrays, and the columns of `unsampled`, are not kept in the sample. Memory: the
+    sample (twice) and the counters. Raises ValueError when there is no batch at all."""
     columns: list[ColumnStats] | None = None
     sample = RowSample(sample_rows, seed)
     names: list[str] = []

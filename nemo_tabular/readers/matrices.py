@@ -23,14 +23,16 @@ def holds_matrices(values: Any) -> bool:
 
 
 def stacked(values: Any) -> pa.Array:
-    """Nested lists of one size; None and NaN are missing. SchemaError naming the first cell of another shape."""
+    """Nested lists of one size; None and NaN are missing. SchemaError naming the first cell of another
+    shape."""
     cells = [v if isinstance(v, (np.ndarray, list)) else None for v in values]
     there = [np.asarray(cell) for cell in cells if cell is not None]
     shape = there[0].shape
     for row, cell in enumerate(cells):
         if cell is not None and np.shape(cell) != shape:
             raise SchemaError(
-                f"column {values.name!r}: the array of row {row + 1:,} has shape {list(np.shape(cell))}, the first "
+                f"column {values.name!r}: the array of row {row + 1:,} has shape {list(np.shape(cell))}, "
+                "the first "
                 f"one {list(shape)}; make them one shape"
             )
     flat = np.stack(there).reshape(-1)

@@ -59,8 +59,8 @@ class Column:
     type: str
     """Arrow type as Arrow prints it: `int64`, `double`, `string`, `timestamp[us, tz=Europe/Paris]`, ..."""
     codec: str
-    """category | values | digits | calendar | epoch | text: how values become tokens; real | bytes | array: how
-    cells are laid out for a `feature`"""
+    """category | values | digits | calendar | epoch | text: how values become tokens; real | bytes | array:
+    how cells are laid out for a `feature`"""
     nullable: bool = True
     """Whether a value may be missing; a missing value in a column that says false is a bad row."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -78,8 +78,8 @@ class Column:
     thousands: str = ""
     """Mark between groups of three digits of numbers in text."""
     feature: str = ""
-    """Column type of the cgm that reads and writes the cells as they are: mixture, text, vector, series, image
-    or one of your own (docs/features.md); empty: cells are tokens."""
+    """Column type of the cgm that reads and writes the cells as they are: mixture, text, vector, series,
+    image or one of your own (docs/features.md); empty: cells are tokens."""
     shape: tuple[int, ...] = ()
     """Of each cell's array, such as [8, 8]; empty for lists of one dimension that differ in length."""
     prefix: str = ""
@@ -99,13 +99,15 @@ class Column:
         object.__setattr__(self, "missing_values", _texts(where, self.missing_values))
 
     def _check_dense(self, where: str) -> None:
-        """A feature says how its cells are laid out, so `feature: mixture` is all there is to add to a column."""
+        """A feature says how its cells are laid out, so `feature: mixture` is all there is to add to a
+        column."""
         if self.kind in ARRAYS and not self.feature:
             object.__setattr__(self, "feature", self.kind)
         if self.feature:
             if self.kind not in DENSE_CODEC:
                 raise SchemaError(
-                    f"{where}: no feature reads cells of kind {self.kind}; leave feature out, or choose among "
+                    f"{where}: no feature reads cells of kind {self.kind}; leave feature out, or choose "
+                    "among "
                     f"the kinds {', '.join(DENSE_CODEC)}"
                 )
             object.__setattr__(self, "codec", DENSE_CODEC[self.kind])

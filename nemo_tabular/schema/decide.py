@@ -109,14 +109,16 @@ def _array(name: str, stats: ColumnStats, nullable: bool) -> Column:
     assert cells is not None
     if cells.holes:
         raise SchemaError(
-            f"column {name!r}: {cells.holes:,} numbers within its lists are missing or not finite; fill them, or "
+            f"column {name!r}: {cells.holes:,} numbers within its lists are missing or not finite; fill "
+            "them, or "
             f"leave the column out (command line: --drop {name})"
         )
     where, kind = f"between {low} and {high}", str(stats.kind)
     if cells.shape is None:
         if pa.types.is_nested(stats.kind) and pa.types.is_nested(stats.kind.value_type):
             raise SchemaError(
-                f"column {name!r}: its nested lists differ in shape; make them one shape, or leave the column "
+                f"column {name!r}: its nested lists differ in shape; make them one shape, or leave the "
+                "column "
                 f"out (command line: --drop {name})"
             )
         why = f"lists of {cells.shortest:,} to {cells.longest:,} numbers {where}: a series"
@@ -348,7 +350,8 @@ def _string(
         f"column {e.name!r} has {count} distinct texts of up to {e.max_bytes:,} bytes in {e.rows:,} rows, "
         "more than "
         f"max_categories ({max_categories:,}); leave it out with drop: [{e.name}], set codec: text, set "
-        f"feature: text for a model.kind cgm (command line: --set {e.name}.feature=text), or raise max_categories"
+        f"feature: text for a model.kind cgm (command line: --set {e.name}.feature=text), or raise "
+        "max_categories"
     )
 
 

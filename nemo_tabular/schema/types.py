@@ -48,7 +48,8 @@ def arrow_type(text: str, where: str) -> pa.DataType:
     known = ", ".join(_PLAIN)
     raise SchemaError(
         f"{where}: type {text!r} is not known; it is one of {known}, timestamp[us], "
-        "timestamp[us, tz=Europe/Paris], decimal128(20, 3), or lists of numbers such as list<item: float> and "
+        "timestamp[us, tz=Europe/Paris], decimal128(20, 3), or lists of numbers such as list<item: float> "
+        "and "
         "fixed_size_list<item: float>[16]"
     )
 
@@ -80,7 +81,8 @@ def plain_type(found: pa.DataType, where: str) -> pa.DataType:
     if pa.types.is_large_binary(found) or pa.types.is_fixed_size_binary(found):
         return pa.binary()
     raise SchemaError(
-        f"{where}: values of type {found} are of no known column type: convert the column (to numbers, texts, "
+        f"{where}: values of type {found} are of no known column type: convert the column (to numbers, "
+        "texts, "
         "or lists of numbers) or drop it"
     )
 

@@ -1,6 +1,5 @@
-"""The cells of a dense column enter, chunk by chunk; files beside a split's `.bin` leave, and memory maps of them
-that give any rows. Row r of the file is row r of the split.
-"""
+"""The cells of a dense column enter, chunk by chunk; files beside a split's `.bin` leave, and memory maps of
+them that give any rows. Row r of the file is row r of the split."""
 
 from __future__ import annotations
 
@@ -20,7 +19,8 @@ def file_names(split: str, column: int) -> tuple[str, str]:
 
 
 class CellWriter:
-    """Writes one column's cells of one split: numbers as they are, and int64 offsets where they are ragged."""
+    """Writes one column's cells of one split: numbers as they are, and int64 offsets where they are
+    ragged."""
 
     def __init__(self, folder: Path, split: str, column: int, codec: DenseCodec) -> None:
         self._paths = [folder / name for name in file_names(split, column)]

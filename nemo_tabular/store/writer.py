@@ -94,7 +94,8 @@ class _Build:
         dense = [column.name for column in schema.coded if column.feature]
         if self.by_group and dense:
             raise ConfigError(
-                f"columns {', '.join(dense)} have a feature, which only models of single rows know; histories "
+                f"columns {', '.join(dense)} have a feature, which only models of single rows know; "
+                "histories "
                 "(group_by, order_by) are for tokens: leave the columns out, or prepare without group_by"
             )
         self.first: np.uint64 | None = np.uint64(0)  # key of the document of the table's first row
