@@ -132,12 +132,14 @@ class ArrayCodec(DenseCodec):
     def _check(self, sizes: np.ndarray, values: np.ndarray, holes: int, unseen: str | None) -> None:
         if holes or not np.isfinite(values).all():
             raise CodecError(f"column {self.name!r}: a cell holds a number that is missing or not finite")
-        bad = (sizes > self.longest) if self.ragged else (sizes != self.longest)
+        bad = (sizes < self.shortest) | (sizes > self.longest)
         if bad.any():
-            wanted = (
-                f"at most {self.longest}" if self.ragged else f"{self.longest} (shape {list(self.shape)})"
+            few = (
+                f"{self.shortest} to {self.longest}"
+                if self.ragged
+                else f"{self.longest} (shape {list(self.shape)})"
             )
-            raise CodecError(f"column {self.name!r}: a cell of {sizes[bad][0]} numbers, expected {wanted}")
+            raise CodecError(f"column {self.name!r}: a cell of {sizes[bad][0]} numbers, expected {few}")
         outside = (values < self.low) | (values > self.high)
         if outside.any() and unseen != "nearest":
             raise self._outside(
@@ -195,7 +197,8 @@ class ArrayCodec(DenseCodec):
                 )
             return nested(numbers.reshape(-1), np.array([numbers.size]), self.arrow_type, self.shape)
         except (ValueError, pa.ArrowInvalid) as error:
-            raise CodecError(f"column {self.name!r}: {str(value)[:60]} is no cell of it: {error}") from error
+            shown = " ".join(str(value).split())[:60]
+            raise CodecError(f"column {self.name!r}: {shown} is no cell of it: {error}") from error
 
     def is_cell(self, value: Any) -> bool:
         depth = 0

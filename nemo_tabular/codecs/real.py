@@ -103,14 +103,16 @@ class RealCodec(DenseCodec):
 
     def cells(self, values: pa.Array | pa.ChunkedArray, *, unseen: str | None = None) -> Cells:
         array = self._typed(values)
-        codes = np.empty((len(array), 1), np.int32)
-        self._encode(array, codes, unseen)
-        x = np.where(codes[:, 0] == self.there, _doubles(array), self.center)
-        bad = ~np.isfinite(x) | ((x < self.low) | (x > self.high)) & (codes[:, 0] == self.there)
+        x = _doubles(array)
+        special = np.isin(x, self.atoms) | (np.isnan(x) if array.null_count else False)
+        for name in self.nonfinite:
+            special |= rows_of(name, x)
+        x = np.where(special, self.center, x)
+        bad = ~special & ~((x >= self.low) & (x <= self.high))
         if bad.any() and (unseen not in ("nearest", "clip") or np.isnan(x[bad]).any()):
             raise self._outside(
-                f"{int(bad.sum()):,} of {len(x):,} values such as {x[bad][0]:g} are outside {self.low:g} "
-                f"to {self.high:g}"
+                f"{int(bad.sum()):,} of {len(x):,} values such as {x[bad][0]:g} are outside {self.low:g} to "
+                f"{self.high:g}"
             )
         return np.where(bad, x.clip(self.low, self.high), x)
 

@@ -19,6 +19,7 @@ from nemo_tabular.schema.dates import FormatReading, IsoReading, first_day_first
 from nemo_tabular.schema.evidence import TextEvidence
 from nemo_tabular.schema.numbers import BigIntegerReading, FloatReading, IntegerReading, MarkedReading
 from nemo_tabular.schema.reading import BooleanReading, Reading
+from nemo_tabular.schema.types import plain_type
 
 FEW_VALUES = 256  # numbers with no more distinct values than this get one token each
 SMALL_TABLE = 50  # below it, "half of the rows" says nothing
@@ -113,7 +114,7 @@ def _array(name: str, stats: ColumnStats, nullable: bool) -> Column:
             "them, or "
             f"leave the column out (command line: --drop {name})"
         )
-    where, kind = f"between {low} and {high}", str(stats.kind)
+    where, kind = f"between {low} and {high}", str(plain_type(stats.kind, f"column {name!r}"))
     if cells.shape is None:
         if pa.types.is_nested(stats.kind) and pa.types.is_nested(stats.kind.value_type):
             raise SchemaError(

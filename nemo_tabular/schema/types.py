@@ -28,7 +28,7 @@ _PATTERNS: dict[str, Callable[..., pa.DataType]] = {
 }
 
 
-_LIST = re.compile(r"(fixed_size_list|large_list|list)<(?:item: )?(.+)>(?:\[(\d+)\])?")
+_LIST = re.compile(r"(fixed_size_list|large_list|list)<(?:\w+: )?(.+)>(?:\[(\d+)\])?")
 
 
 def arrow_type(text: str, where: str) -> pa.DataType:
