@@ -144,7 +144,13 @@ class ImageFeature(Feature):
         pixels = np.where(random.random((rows, 2, 3)) < 0.2, random.integers(0, 3, (rows, 2, 3)), 2 * bright)
         kind = pa.list_(pa.list_(pa.uint8(), 3), 2)
         column = Column(
-            "picture", "image", str(kind), "array", feature=cls.name, shape=(2, 3), options={"levels": 3}
+            "picture",
+            "image",
+            str(kind),
+            "array",
+            feature=cls.name,
+            shape=(2, 3),
+            options={"levels": 3, "channels": 8, "layers": 2},
         )
         return column, nested(pixels.astype(np.uint8).reshape(-1), np.full(rows, 6), kind, (2, 3))
 
