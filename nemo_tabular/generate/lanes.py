@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..features.draw import Sampling, cumulative, invert
 from ..models.weights import DecoderWeights
-from .levels import cumulative, invert
-from .request import Sampling
 
 LANE_ARRAYS = ("lane", "id", "above", "place", "position", "endless", "least", "uniform")
 

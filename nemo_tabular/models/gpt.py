@@ -109,6 +109,14 @@ class TabularGPT(StageModule):
         if not self.stage.last:
             return hidden_TBH
         predictions = self._predictions(batch, self.sequence.leave(hidden_TBH))
+        return self._outcome(batch, predictions, measure)
+
+    def _outcome(
+        self,
+        batch: Batch,
+        predictions: tuple[Sequence[Tensor], Sequence[Tensor] | None, Sequence[Tensor]],
+        measure: str | None,
+    ) -> Any:
         if measure is not None:
             return getattr(self, measure)(*predictions)
         targets, scored, hidden = predictions

@@ -30,7 +30,7 @@ from ..models.saved import SavedModel
 from ..store import TokenStore
 from .calibrate import calibrate
 from .checkpoints import Checkpoints, Found, TrainState
-from .family import find_family
+from .family import find_family, require_known
 from .logs import RunLog
 from .loop import Loop, stop_signals
 from .schedule import num_steps, resolve
@@ -71,6 +71,7 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
     find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
+    require_known(config, store.schema)
     histories = store.manifest.mode != "rows"
     config = resolve(config, store.manifest.splits["train"].documents, histories)
     _layout(config)  # one that cannot be is refused before the folder is anybody's
