@@ -53,6 +53,7 @@ class Synthesizer:
     >>> s.impute(df_with_gaps)
     >>> s = Synthesizer("gpt").fit(df, group_by=["customer"], order_by=["date"])
     >>> s.sample(num_documents=1000)
+    >>> s.sample(num_documents=1000, history=df_so_far)
     """
 
     def __init__(
