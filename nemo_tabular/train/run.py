@@ -32,7 +32,7 @@ from ..models.transfer import restored
 from ..store import TokenStore
 from .calibrate import PRIOR, PRIOR_RESTORED, calibrate
 from .checkpoints import Checkpoints, Found, TrainState
-from .family import find_family
+from .family import find_family, require_known
 from .logs import RunLog
 from .loop import Loop, stop_signals
 from .schedule import num_steps, resolve
@@ -72,6 +72,7 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
+    require_known(config, store.schema)
     histories = store.manifest.mode != "rows"
     config, saved = restored(config)
     config = resolve(config, store.manifest.splits["train"].documents, histories)

@@ -42,6 +42,16 @@ def test_histories_have_no_final_fit_and_wider_models_smaller_steps():
     assert (config.trainer.final_fit, config.optim.lr) == (False, 0.00175)
 
 
+def test_batches_of_histories_are_few_documents_in_pieces_of_like_lengths():
+    data = resolve(Config(), 10**6, histories=True).data
+    assert (data.global_batch_size, data.micro_batch_size) == (16, 4)
+    larger = load_config(overrides=["data.global_batch_size=256", "data.micro_batch_size=null"])
+    assert resolve(larger, 10**6, histories=True).data.micro_batch_size == 32
+    cut = load_config(overrides=["model.num_layers=2", "model.pipeline_model_parallel_size=2"])
+    assert resolve(cut, 10**6, histories=True).data.micro_batch_size is None  # a pipeline's own choice
+    assert resolve(Config(), 10**6, histories=False).data.micro_batch_size is None
+
+
 def test_rate_rises_then_falls_and_is_never_zero():
     optim = resolve(Config(), 10**6, histories=False).optim
     rates = [learning_rate(optim, step, 200) for step in range(200)]
