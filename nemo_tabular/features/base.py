@@ -54,7 +54,7 @@ class Feature(torch.nn.Module, ABC):
     exact: ClassVar[bool] = True
     """Whether `loss` is the negative log-likelihood in nats: of a value where values are discrete, of the
     density per unit of the column where they are a continuum. Where not (a GAN), the column can be trained
-    and drawn, but not scored, and does not count in validation."""
+    and drawn, but not scored; it does not count in validation, which then does not stop the training."""
     reads: ClassVar[str]
     """How its cells are laid out: array (kinds vector, series, image), real (numbers), bytes (texts)."""
 

@@ -35,6 +35,8 @@ class Family(ABC):
     model_class: ClassVar[type[TabularGPT]] = TabularGPT
     knows_absence: ClassVar[bool] = False
     """Whether cells can be absent: left out, and not a value like others."""
+    exact = True
+    """Whether all that is learnt has a likelihood; if not, the last weights are the best that is known."""
 
     def __init__(self, config: Config, store: TokenStore) -> None:
         self.config, self.store = config, store
@@ -184,6 +186,11 @@ class RowCGM(Family):
 
     model_class = TabularCGM
     knows_absence = True
+
+    def __init__(self, config: Config, store: TokenStore) -> None:
+        super().__init__(config, store)
+        dense = store.tokenizer.dense
+        self.exact = all(find_feature(codec.feature, name).exact for name, codec in dense.items())
 
     @property
     def _absent(self) -> np.ndarray:
