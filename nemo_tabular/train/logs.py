@@ -4,6 +4,7 @@ leave.
 
 import csv
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..config import RunConfig
 from ..errors import ConfigError
 
 log = logging.getLogger("nemo_tabular")
+
+METRICS = "metrics.csv"
 
 
 def _lightning_loggers(run: RunConfig, folder: Path) -> list[Any]:
@@ -52,6 +55,9 @@ class RunLog:
 
     def begin(self, phase: str, step: int, steps: int, rows_per_step: int) -> None:
         """A phase starts (or goes on) at `step`."""
+        self._phase = phase
+        if self.folder is not None:
+            _cut(self.folder / METRICS, phase, step)
         self._start, self._first, self._steps, self._rows = time.monotonic(), step, steps, rows_per_step
         if not self.quiet and sys.stderr.isatty():
             self._bar = tqdm(total=steps, initial=step, desc=phase, unit="step", leave=True)
@@ -94,13 +100,11 @@ class RunLog:
         """To metrics.csv (one line a value, so that columns never change) and to the loggers."""
         if self.folder is None:
             return
-        path = self.folder / "metrics.csv"
-        new = not path.exists()
-        with open(path, "a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "metric", "value"])
-            writer.writerows((step, name, repr(value)) for name, value in values.items())
+        with open(self.folder / METRICS, "a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not file.tell():
+                writer.writerow(["phase", "step", "metric", "value"])
+            writer.writerows((self._phase, step, name, repr(value)) for name, value in values.items())
         for logger in self.loggers:
             logger.log_metrics(values, step=step)
 
@@ -111,3 +115,19 @@ class RunLog:
             self._bar = None
         for logger in self.loggers:
             logger.finalize("success")
+
+
+def _cut(path: Path, phase: str, step: int) -> None:
+    """Leave out what was written after `step` of `phase`, which is now done again, and a line that a killed
+    process began."""
+    if not path.exists():
+        return
+    kept = 0
+    with open(path, "rb") as file:
+        for line in file:
+            of, _, rest = line.partition(b",")
+            again = of == phase.encode() and int(rest.partition(b",")[0] or 0) > step
+            if again or not line.endswith(b"\n"):
+                break
+            kept += len(line)
+    os.truncate(path, kept)
