@@ -5,7 +5,8 @@ A GAN has no likelihood: the column can be trained and drawn, given other column
 not scored, and training goes on to its last step. The package's own `image` has one and is the better choice
 where that matters; this one draws large images at once.
 
-Two networks that learn against each other want little momentum: train with optim.adam_beta1=0.5 optim.lr=1e-3.
+Two networks that learn against each other want little momentum: train with optim.adam_beta1=0.5
+optim.lr=1e-3.
 
 Importing this file registers it; then `feature: gan_image` in the schema, or Schema overrides
 {"picture": {"feature": "gan_image"}}.

@@ -34,7 +34,7 @@ QUICK = {
     "data__global_batch_size": 64,
     "trainer__final_fit": False,
 }
-FEW = QUICK | {"model__hidden_size": 16, "trainer__max_steps": 2}
+FEW = QUICK | {"model__hidden_size": 16, "trainer__max_steps": 2, "trainer__final_fit": True}
 DENSE = {"size": {"feature": "mixture"}, "note": {"feature": "text", "options": {"width": 32}}}
 
 
@@ -312,6 +312,14 @@ def test_only_text_and_numbers_can_be_read_from_a_csv_too(table, tmp_path):
     synthesizer.fit(tmp_path / "t.csv", schema=infer_schema(reader, overrides=DENSE))
     assert synthesizer.write(tmp_path / "out.csv", 30, seed=1) == 30
     assert list(pd.read_csv(tmp_path / "out.csv").columns) == ["kind", "size", "note"]
+
+
+def test_reports_leave_arrays_out_and_say_so(table):
+    from nemo_tabular.evaluate import evaluate
+
+    report = evaluate(table[:200], table[200:350], table[350:], schema=schema_of(table), scores=["shapes"])
+    told = str(report)
+    assert "picture: its cells are arrays" in told or "picture: its cells are arrays" in str(report.notes)
 
 
 # ---- what cannot be ----
