@@ -113,6 +113,7 @@ def test_images_come_in_every_arrow_form(form, tmp_path):
     reader = open_table(tmp_path / "t.parquet")
     overrides = {"image": {"kind": "image", "shape": [2, 3], "options": {"levels": 5}}}
     schema = infer_schema(reader, overrides=overrides)
+    assert schema.column("image").feature == "image"
     store = prepare(reader, tmp_path / "store", schema=schema, splits=(0.8, 0.2))
     cells = store.cells("train", "validation")["image"]
     got = cells.take(np.arange(60))
