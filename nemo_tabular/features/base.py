@@ -118,8 +118,9 @@ def find_feature(name: str, column: str) -> type[Feature]:
     if name not in FEATURES:
         known = sorted({*FEATURES, *SHIPPED, *found})
         raise FeatureError(
-            f"column {column!r}: there is no feature {name!r}{nearest(name, known)}; known: "
-            f"{', '.join(known)}. Import the module that defines it first, or install a package with the entry point {GROUP}"
+            f"column {column!r}: there is no feature {name!r}{nearest(name, known)}; there are "
+            f"{', '.join(known)}. Import the module that defines it first, or install a package with the entry "
+            f"point {GROUP}"
         )
     return FEATURES[name]
 
