@@ -119,8 +119,8 @@ def find_feature(name: str, column: str) -> type[Feature]:
         known = sorted({*FEATURES, *SHIPPED, *found})
         raise FeatureError(
             f"column {column!r}: there is no feature {name!r}{nearest(name, known)}; there are "
-            f"{', '.join(known)}. Import the module that defines it first, or install a package with the entry "
-            f"point {GROUP}"
+            f"{', '.join(known)}. Import the module that defines it first, or install a package with the "
+            f"entry point {GROUP}"
         )
     return FEATURES[name]
 
