@@ -292,6 +292,7 @@ class SetBatches(RowBatches):
         orders: SlotOrders,
         absent: np.ndarray,
         blend: Blend | None = None,
+        *,
         cells: Mapping[str, StoredCells] | None = None,
     ) -> None:
         """`absent` bool (S,): slots whose code 0 says that the cell is not there (first slots of columns with
