@@ -168,8 +168,8 @@ class OptimConfig(Section):
     """AdamW, warm-up, then decay."""
 
     lr: float | None = Field(None, gt=0)
-    """Highest learning rate; None: 7e-3 for hidden_size 64 and batches of 128 or more, inversely proportional
-    to hidden_size and proportional to the root of a smaller batch."""
+    """Highest learning rate; None: 7e-3 (of the cgm 4.5e-3) for hidden_size 64 and batches of 128 or more,
+    inversely proportional to hidden_size and proportional to the root of a smaller batch."""
     min_lr: float = Field(0.0, ge=0)
     """Learning rate at the end."""
     lr_warmup_fraction: float = Field(0.05, ge=0, le=1)

@@ -36,6 +36,7 @@ def test_what_is_set_by_hand_stays():
 def test_a_cgm_passes_over_few_rows_more_often(rows, epochs):
     cgm = load_config(overrides=["model.kind=cgm"])
     assert resolve(cgm, rows, histories=False).trainer.max_epochs == epochs
+    assert resolve(cgm, 10**6, histories=False).optim.lr == 0.0045
     assert resolve(Config(), rows, histories=False).trainer.max_epochs == 6.5
 
 
