@@ -14,8 +14,8 @@ EPOCHS = {"gpt": 6.5, "cgm": 14.0}
 CGM_ROWS, CGM_EPOCHS = 32_768, (2.0, 40.0)
 """Rows that EPOCHS speaks of for the cgm, and its fewest and most epochs. A row in another order is another
 example, so that small tables bear more passes than those of a model with one order."""
-# Measured on 10,000 rows of the network asia, 8 epochs: nats lost in a random order are .0255, .0163, .0124 and
-# .0158 at rates of 7, 4.5, 3 and 1.5e-3; columns of many codes want the larger ones.
+# Measured on 10,000 rows of the network asia, 8 epochs: nats lost in a random order are .0255, .0163, .0124
+# and .0158 at rates of 7, 4.5, 3 and 1.5e-3; columns of many codes want the larger ones.
 # Measured on held-out rows of Adult (benchmarks/results/column_orders.md): with random orders only, averaged
 # orders are .02 nats better, and the fixed order .07 nats worse, which a classifier sees in samples.
 ORDER = {"gpt": "entropy", "cgm": "mixed"}
