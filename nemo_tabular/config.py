@@ -209,7 +209,8 @@ class TrainerConfig(Section):
     """Steps of the whole schedule; None: follows from max_epochs."""
     max_epochs: float | None = Field(None, gt=0)
     """Passes over the training rows, where max_steps is not given; None: 6.5 for the gpt; for the
-    cgm 14 at 33,000 rows, else inversely proportional to the root of their number, 2 to 40."""
+    cgm 14 with 33,000 rows of 15 columns, proportional to the root of the columns, inversely to that of the
+    rows, from 2 to 40."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"

@@ -72,7 +72,8 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         store = TokenStore.open(config.data.store)
     find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     histories = store.manifest.mode != "rows"
-    config = resolve(config, store.manifest.splits["train"].documents, histories)
+    columns = len(store.tokenizer.columns)
+    config = resolve(config, store.manifest.splits["train"].documents, histories, columns)
     _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
     control = Control()
