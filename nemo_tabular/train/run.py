@@ -75,7 +75,8 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
     require_known(config, store.schema)
     histories = store.manifest.mode != "rows"
     config, saved = restored(config)
-    config = resolve(config, store.manifest.splits["train"].documents, histories)
+    columns = len(store.tokenizer.columns)
+    config = resolve(config, store.manifest.splits["train"].documents, histories, columns)
     find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)

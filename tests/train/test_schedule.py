@@ -30,10 +30,14 @@ def test_what_is_set_by_hand_stays():
     assert resolve(given, 100, histories=False) == given
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 40), (8_192, 28), (32_768, 14), (131_072, 7), (10**9, 2)])
-def test_a_cgm_passes_over_few_rows_more_often(rows, epochs):
+@pytest.mark.parametrize(
+    ("rows", "columns", "epochs"),
+    [(1, 15, 40), (8_192, 15, 28), (32_768, 15, 14), (131_072, 15, 7), (131_072, 60, 14), (10**9, 15, 2)],
+)
+def test_a_cgm_passes_more_often_over_few_rows_and_many_columns(rows, columns, epochs):
     cgm = load_config(overrides=["model.kind=cgm"])
-    assert resolve(cgm, rows, histories=False).trainer.max_epochs == epochs
+    assert resolve(cgm, rows, histories=False, columns=columns).trainer.max_epochs == epochs
+    assert resolve(cgm, 10**6, histories=False).optim.lr == 0.0045
     assert resolve(Config(), rows, histories=False).trainer.max_epochs == 6.5
 
 
