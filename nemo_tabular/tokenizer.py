@@ -345,7 +345,7 @@ class TableTokenizer:
 
         Raises StoreError for a pickle, broken JSON, another kind of file, or a folder without one.
         """
-        if Path(path).is_dir():
+        if not Path(path).is_file():
             places = [Path(path, "model", FILE), Path(path, FILE)]
             found = next((place for place in places if place.is_file()), None)
             if found is None:
