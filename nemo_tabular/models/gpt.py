@@ -6,18 +6,21 @@ before it plus the embedding of the slot that it predicts. The output layer is t
 values and computes one slot's ids only.
 
 **Histories** (documents of many rows). One window of at most R rows is a sequence `[begin, v_00, ...,
-v_{R-1,S-1}]`; each position also carries the embedding of its row's place in the window. Slot 0 has one code
-more, the last: end of document (EOD), predicted after every row. `begin` differs for windows that start a
-document and those that continue one.
+v_{R-1,S-1}]`; each position also carries the embedding of its row's place in the window, and that of the
+code above the one it predicts: of the same slot, a row before. What stays from row to row, and what moves on,
+need not be searched for. Slot 0 has one code more, the last: end of document (EOD), predicted after every
+row. `begin` differs for windows that start a document and those that continue one.
 
 Shapes: S slots of a row, R rows of a window, B sequences, T positions, H hidden, V ids.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..batches import DocumentBatch
 from ..config import ModelConfig
@@ -27,10 +30,12 @@ from ..engine.launch import ProcessGroupCollection
 from ..engine.rows import RowShare
 from ..engine.sequence import SequenceShare
 from ..engine.stage import WHOLE, Stage, StageModule
-from .curves import Curves, Orders
+from .curves import ROW_STD, Curves, Orders
 from .head import SlotLoss, Slots, slot_counts, slot_nll
 
 POSITION_STD = 0.02
+DRAWN = {"embedding": ROW_STD} | dict.fromkeys(("position", "column", "row_position"), POSITION_STD)
+"""Tables of vectors that belong to codes, slots and rows, and the deviation that they begin with."""
 
 Batch = Tensor | DocumentBatch
 """Codes of rows (S, B), or windows of histories."""
@@ -92,6 +97,17 @@ class TabularGPT(StageModule):
             return self.embedding
         return self.embedding * self.own + self.wave @ self.share.whole_rows(self.embedding, ids, ids + waves)
 
+    @contextlib.contextmanager
+    def rows_as_saved(self) -> Iterator[None]:
+        """Of a new model: within, the embedding holds the rows of ids that a saved model has."""
+        own = self.own.masked_fill(self.own == 0, 1.0)
+        with torch.no_grad():
+            if self.stage.first or self.stage.last:
+                self.embedding.mul_(own)
+            yield
+            if self.stage.first or self.stage.last:
+                self.embedding.div_(own)
+
     position: torch.nn.Parameter
     begin: torch.nn.Parameter
     row_position: torch.nn.Parameter
@@ -122,6 +138,14 @@ class TabularGPT(StageModule):
         if not self.stage.last:
             return hidden_TBH
         predictions = self._predictions(batch, self.sequence.leave(hidden_TBH))
+        return self._outcome(batch, predictions, measure)
+
+    def _outcome(
+        self,
+        batch: Batch,
+        predictions: tuple[Sequence[Tensor], Sequence[Tensor] | None, Sequence[Tensor]],
+        measure: str | None,
+    ) -> Any:
         if measure is not None:
             return getattr(self, measure)(*predictions)
         targets, scored, hidden = predictions
@@ -167,7 +191,8 @@ class TabularGPT(StageModule):
         begin_BH = self.begin[(~batch.begins).long()]
         values = self.share.look_up(self.table, (batch.codes + self.shift_S1).flatten(0, 1))
         place = (self.position.unsqueeze(0) + self.row_position[: rows + 1].unsqueeze(1)).flatten(0, 1)
-        return torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
+        x_TBH = torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
+        return x_TBH + functional.pad(values[: len(x_TBH) - slots], (0, 0, 0, 0, slots, 0))  # the code above
 
     def _predictions(
         self, batch: Batch, hidden_TBH: Tensor

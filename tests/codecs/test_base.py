@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from nemo_tabular.codecs import CODECS, Codec, Slot, ValuesCodec, codec_from_json
-from nemo_tabular.codecs.base import rising
+from nemo_tabular.codecs.base import in_order
 from nemo_tabular.errors import CodecError
 from nemo_tabular.testing import check_codec
 
@@ -117,8 +117,8 @@ def test_a_third_party_codec_is_registered_by_its_definition() -> None:
 
 
 def test_rising_codes_have_places_and_those_before_them_none() -> None:
-    assert np.array_equal(rising(5, 1).places, [np.nan, 0.125, 0.375, 0.625, 0.875], equal_nan=True)
-    assert rising(0).places.shape == (0,) and np.isnan(rising(2, 2).places).all()
+    assert np.array_equal(in_order(5, 1).places, [np.nan, 0.125, 0.375, 0.625, 0.875], equal_nan=True)
+    assert in_order(0).places.shape == (0,) and np.isnan(in_order(2, 2).places).all()
 
 
 @pytest.mark.parametrize("values", [

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from nemo_tabular.codecs.base import rising
+from nemo_tabular.codecs.base import in_order
 from nemo_tabular.config import ModelConfig, OptimConfig
 from nemo_tabular.engine import launch
 from nemo_tabular.engine.layout import ParallelLayout
@@ -14,7 +14,7 @@ from nemo_tabular.models.gpt import TabularGPT
 SIZES = [3, 41, WAVES, 2]
 OFFSETS = [0, 3, 44, 44 + WAVES, 46 + WAVES]
 MISSING = 1  # of the second slot, its first code
-ORDERS = [None, rising(41, MISSING, cells=True), rising(WAVES), None]
+ORDERS = [None, in_order(41, MISSING, cells=True), in_order(WAVES), None]
 ORDERED = slice(3 + MISSING, 44)
 
 
@@ -80,5 +80,15 @@ def test_a_slot_of_histories_has_an_end_that_stands_nowhere():
 
 
 def test_a_digit_of_the_largest_base_costs_no_more_than_its_rows():
-    curves = Curves([0, 65_000], [rising(65_000, cells=True)])
+    curves = Curves([0, 65_000], [in_order(65_000, cells=True)])
     assert curves.initial(2, seed=1).shape == (65_000 + WAVES, 2)
+
+
+def test_a_saved_models_rows_go_in_as_they_are():
+    groups = launch.start(ParallelLayout(), seed=1)
+    model = TabularGPT(ModelConfig(), "32", SIZES, groups, orders=ORDERS)
+    before, saved = model.table.detach().clone(), torch.randn(10, 64)
+    with model.rows_as_saved():
+        model.embedding[:10] = saved
+    assert torch.allclose(model.table[:10], saved, atol=1e-6)
+    assert torch.allclose(model.table[10:], before[10:], atol=1e-6)
