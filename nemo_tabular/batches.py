@@ -4,7 +4,7 @@ The order depends on (seed, step) alone: not on ranks, workers or how often the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from nemo_tabular.errors import ConfigError
 from nemo_tabular.orders import LAST, THEN, SlotOrders
 from nemo_tabular.store import Documents, Windows
+from nemo_tabular.store.cells import StoredCells
 from nemo_tabular.tokenizer import PAD, TableTokenizer
 
 # B rows or windows of a batch, R rows of the longest window, S slots of a row
@@ -79,9 +80,52 @@ class Permutation:
         return values
 
 
-@lru_cache(maxsize=4)
-def _epoch(n: int, seed: int, epoch: int) -> Permutation:
-    return Permutation(n, (seed, epoch))
+@lru_cache(maxsize=64)
+def _epoch(n: int, *seed: int) -> Permutation:
+    return Permutation(n, seed)
+
+
+def evenly(total: int, most: int, run: int = 64) -> np.ndarray:
+    """int64: at most `most` of `total` item numbers, rising, in runs that are spread over all of them."""
+    items = np.arange(min(total, most))
+    gaps = max(1, (len(items) - 1) // run)
+    return items + items // run * (total - len(items)) // gaps
+
+
+class Blend:
+    """Which items an epoch takes where tables have weights: as many as there are, so many of each table.
+
+    `runs`: for each table the (first, count) runs of its items. A table's items are all taken before one is
+    taken again, over the borders of epochs.
+    """
+
+    def __init__(
+        self, runs: Sequence[Sequence[tuple[int, int]]], weights: Sequence[float], seed: int
+    ) -> None:
+        self.seed = seed
+        self._items = [np.array(run, np.int64).reshape(-1, 2) for run in runs]
+        self.sizes = [int(items[:, 1].sum()) for items in self._items]
+        shares = np.cumsum(weights) / np.sum(weights)
+        self._ends = np.rint(shares * sum(self.sizes)).astype(np.int64)
+
+    def __call__(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """int64 item numbers at these places (0 .. number of items - 1) of an epoch."""
+        out = np.empty(len(places), np.int64)
+        table = np.searchsorted(self._ends, places, side="right")
+        for t in np.unique(table).tolist():
+            first = int(self._ends[t - 1]) if t else 0
+            nth = places[table == t] - first + epoch * (int(self._ends[t]) - first)
+            rounds, index = np.divmod(nth, self.sizes[t])
+            for r in np.unique(rounds).tolist():
+                index[rounds == r] = _epoch(self.sizes[t], self.seed, r, t)(index[rounds == r])
+            out[table == t] = self._item(t, index)
+        return out
+
+    def _item(self, table: int, index: np.ndarray) -> np.ndarray:
+        first, count = self._items[table].T
+        before = np.cumsum(count) - count
+        run = np.searchsorted(before, index, side="right") - 1
+        return first[run] + index - before[run]
 
 
 class Shuffle:
@@ -103,9 +147,14 @@ class Shuffle:
         while done < count:
             epoch, start = divmod(position + done, self.num_items)
             n = min(count - done, self.num_items - start)
-            out[done : done + n] = _epoch(self.num_items, self.seed, epoch)(np.arange(start, start + n))
+            places = _epoch(self.num_items, self.seed, epoch)(np.arange(start, start + n))
+            out[done : done + n] = self._items(epoch, places)
             done += n
         return out
+
+    def _items(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """The items at these places of an epoch."""
+        return places
 
     def at(self, step: int, rank: int = 0, ranks: int = 1) -> np.ndarray:
         """int64 item numbers of a rank's slice of global batch `step` (from 0); stateless."""
@@ -166,12 +215,16 @@ class RowBatches(Shuffle):
         seed: int,
         global_batch_size: int,
         slot_order: np.ndarray | None = None,
+        blend: Blend | None = None,
     ) -> None:
         """`rows`: `TokenStore.rows(split)`; `slot_order`: the table's slot at each place of the model's."""
-        super().__init__(len(rows), seed, global_batch_size)
-        self.rows = rows
+        super().__init__(len(rows) if blend is None else sum(blend.sizes), seed, global_batch_size)
+        self.rows, self.blend = rows, blend
         self.slot_order = np.arange(tokenizer.num_slots) if slot_order is None else np.asarray(slot_order)
         self._offsets = tokenizer.slot_offsets[self.slot_order]
+
+    def _items(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        return places if self.blend is None else self.blend(epoch, places)
 
     def codes(self, items: np.ndarray) -> torch.Tensor:
         """Column-local codes of the rows, int64 [S, B], contiguous, slots in the model's order."""
@@ -195,6 +248,23 @@ class RowBatches(Shuffle):
 
 
 @dataclass(frozen=True)
+class DenseCells:
+    """Cells of dense columns: (rows, ...) each, by the column's name. Cut and moved like a tensor whose last
+    dimension are the rows, as the others of a batch are."""
+
+    columns: Mapping[str, torch.Tensor]
+
+    def split(self, size: int, dim: int = -1) -> list[DenseCells]:
+        """Pieces of at most `size` rows."""
+        parts = zip(*(cells.split(size) for cells in self.columns.values()), strict=True)
+        return [DenseCells(dict(zip(self.columns, part, strict=True))) for part in parts]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> DenseCells:
+        """The same elsewhere."""
+        return DenseCells({n: c.to(device, non_blocking=non_blocking) for n, c in self.columns.items()})
+
+
+@dataclass(frozen=True)
 class SetBatch:
     """Rows as sets of columns, each in an order of its own."""
 
@@ -205,6 +275,8 @@ class SetBatch:
     scores."""
     scored: torch.Tensor | None
     """float32 [S, B]: 1 for slots that count in the loss, 0 for those of absent cells; None: all count."""
+    dense: DenseCells | None = None
+    """Cells of the dense columns; None: there are no such columns."""
 
 
 class SetBatches(RowBatches):
@@ -219,10 +291,14 @@ class SetBatches(RowBatches):
         slot_order: np.ndarray,
         orders: SlotOrders,
         absent: np.ndarray,
+        blend: Blend | None = None,
+        *,
+        cells: Mapping[str, StoredCells] | None = None,
     ) -> None:
         """`absent` bool (S,): slots whose code 0 says that the cell is not there (first slots of columns with
-        missing: absent)."""
-        super().__init__(rows, tokenizer, seed, global_batch_size, slot_order)
+        missing: absent); `cells`: of the dense columns."""
+        super().__init__(rows, tokenizer, seed, global_batch_size, slot_order, blend)
+        self.cells = cells
         self.orders, self._absent_slots = orders, np.flatnonzero(absent)
 
     def batch(self, items: np.ndarray) -> SetBatch:
@@ -236,22 +312,30 @@ class SetBatches(RowBatches):
         return self._set_batch(self.take(position, count), position + np.arange(count))
 
     def _set_batch(self, items: np.ndarray, numbers: np.ndarray) -> SetBatch:
-        codes_SB = self.codes(items)
+        codes_SB, dense = self.codes(items), self._dense(items)
         if not len(self._absent_slots):
-            return SetBatch(codes_SB, torch.from_numpy(self.orders(numbers)), None)
+            return SetBatch(codes_SB, torch.from_numpy(self.orders(numbers)), None, dense)
         owner_S = self.orders.owner
         groups_BK = np.full((len(items), int(owner_S[-1]) + 1), THEN)
         missing = codes_SB.numpy()[self._absent_slots] == 0
         groups_BK[:, owner_S[self._absent_slots]] = np.where(missing, LAST, THEN).T
-        return set_batch(codes_SB, self.orders(numbers, groups_BK), groups_BK[:, owner_S].T == THEN)
+        order_SB = self.orders(numbers, groups_BK)
+        return set_batch(codes_SB, order_SB, groups_BK[:, owner_S].T == THEN, dense)
+
+    def _dense(self, items: np.ndarray) -> DenseCells | None:
+        if not self.cells:
+            return None
+        return DenseCells({name: torch.from_numpy(cells.take(items)) for name, cells in self.cells.items()})
 
 
-def set_batch(codes_SB: torch.Tensor, order_SB: np.ndarray, scored_SB: np.ndarray) -> SetBatch:
+def set_batch(
+    codes_SB: torch.Tensor, order_SB: np.ndarray, scored_SB: np.ndarray, dense: DenseCells | None = None
+) -> SetBatch:
     """A batch without the positions that no row needs: those after every row's last scored slot."""
     scored = np.take_along_axis(scored_SB, order_SB, 0).any(1)
     longest = int(np.flatnonzero(scored).max(initial=0)) + 1
     order = torch.from_numpy(np.ascontiguousarray(order_SB[:longest]))
-    return SetBatch(codes_SB, order, torch.from_numpy(scored_SB.astype(np.float32)))
+    return SetBatch(codes_SB, order, torch.from_numpy(scored_SB.astype(np.float32)), dense)
 
 
 @dataclass(frozen=True)
@@ -270,6 +354,12 @@ class DocumentBatch:
     """bool [B]: the window begins its document, so P(first slot | BOS) is trained here and nowhere else."""
     ends: torch.Tensor
     """bool [B]: the document ends with the window, so EOD is trained after its last row."""
+
+    def trimmed(self) -> DocumentBatch:
+        """Without the rows that are padding in every window: they cost as much as real ones."""
+        longest = int(self.lengths.max())
+        rows = {name: getattr(self, name)[:longest] for name in ("codes", "ids", "scored")}
+        return replace(self, **rows)
 
 
 class DocumentBatches(Shuffle):
@@ -333,10 +423,19 @@ Batches = RowBatches | SetBatches | DocumentBatches
 """Where a run's batches come from."""
 
 
-def micro_batches(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of at most `size` rows or windows, which are every tensor's last dimension."""
+def micro_batches(batch: Batch, size: int, *, by_length: bool = False) -> list[Batch]:
+    """The batch in pieces of at most `size` rows or windows, which are every tensor's last dimension.
+
+    `by_length`: windows of like lengths stand together, and each piece is as long as its own longest one;
+    otherwise, as the stages of a pipeline need it, all pieces are as long as the batch.
+    """
     if isinstance(batch, torch.Tensor):
         return list(batch.split(size, dim=-1))
     names = [name for name, part in vars(batch).items() if part is not None]
-    parts = zip(*(getattr(batch, name).split(size, dim=-1) for name in names), strict=True)
-    return [replace(batch, **dict(zip(names, part, strict=True))) for part in parts]
+    parts = {name: getattr(batch, name) for name in names}
+    if by_length and isinstance(batch, DocumentBatch):
+        order = batch.lengths.argsort(stable=True)
+        parts = {name: part.index_select(-1, order) for name, part in parts.items()}
+    split = zip(*(part.split(size, dim=-1) for part in parts.values()), strict=True)
+    pieces = [replace(batch, **dict(zip(names, piece, strict=True))) for piece in split]
+    return [p.trimmed() if by_length and isinstance(p, DocumentBatch) else p for p in pieces]

@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pat
 
 from .config import Config, load_config
 from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
 from .generate.histories import HistoryStream
-from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
+from .generate.request import GenerationRequest, HistoryRequest, OneCell, Sampling, is_sequence
 from .generate.sets import SetStream
 from .generate.shares import agreed, shared_tables
 from .generate.streams import Stream, open_stream
 from .generate.trie import placement
 from .models.likelihood import ONE_ORDER, Likelihood, Question, open_likelihood
 from .models.saved import SavedModel
+from .models.transfer import inherit
 from .readers import TableReader, open_table, write_table
-from .schema import Schema
+from .readers.matrices import matrix_cells
+from .schema import ARRAYS, Schema
+from .tokenizer import TableTokenizer, as_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from .generate.clock import Gaps
     from .generate.history import History
     from .generate.tune import Tune
+    from .store import TokenStore
 
 VALIDATION_ROWS = 2000
 """Rows that judge when to stop, where a twentieth of the table is fewer: up to a fifth of a small table."""
@@ -50,6 +55,7 @@ class Synthesizer:
     >>> s.impute(df_with_gaps)
     >>> s = Synthesizer("gpt").fit(df, group_by=["customer"], order_by=["date"])
     >>> s.sample(num_documents=1000)
+    >>> s.sample(num_documents=1000, history=df_so_far)
     """
 
     def __init__(
@@ -80,34 +86,54 @@ class Synthesizer:
         order_by: Sequence[str] = (),
         **reading: Any,
     ) -> Synthesizer:
-        """Train on `table`: a data frame, an Arrow table, or the path of a file.
+        """Train on `table`: a data frame, an Arrow table, the path of a file, or a prepared TokenStore.
 
         With `group_by` the rows that share a key (a customer's number) are one history, ordered by
         `order_by`; a schema that is given says both itself. The schema is inferred unless given; `reading`
-        goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped. Raises
-        SchemaError, CodecError and ConfigError.
-        """
-        from .schema import infer_schema
-        from .store import prepare
-        from .train.run import train
+        goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped.
 
+        After `load`, or with model.restore_from_path set, training goes on from that model: columns and
+        values that it knows are taken over, and the table may have more or fewer. Raises SchemaError,
+        CodecError, ConfigError and CheckpointError.
+        """
+        from .schema import following, infer_schema
+        from .store import TokenStore, prepare
+        from .train.family import require_known
+
+        if isinstance(table, TokenStore):
+            if schema is not None or group_by or order_by or reading:
+                raise SchemaError("a store has its schema already: give the store alone")
+            return self._train(table)
         reader = open_table(table, **reading)
-        if schema is None:
-            schema = infer_schema(reader, group_by=group_by, order_by=order_by)
-        elif group_by or order_by:
-            raise SchemaError("group_by and order_by stand in the schema that is given: set them there")
-        elif not isinstance(schema, Schema):
+        start = self.config.model.restore_from_path
+        extend = None if start is None else TableTokenizer.load(start)
+        if (schema is not None or extend is not None) and (group_by or order_by):
+            raise SchemaError(
+                "group_by and order_by stand in the schema that is given, or of the model to go on from"
+            )
+        if isinstance(schema, str | Path):
             schema = Schema.from_yaml(schema)
+        if extend is not None:
+            schema = following(reader, extend.schema, schema)
+        elif schema is None:
+            schema = infer_schema(reader, group_by=group_by, order_by=order_by)
+        require_known(self.config, schema)
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
             share = validation_share(schema.rows)
             store = prepare(
                 reader,
                 Path(folder, "store"),
                 schema=schema,
+                extend=extend,
                 splits=(1 - share, share),
                 seed=self.config.run.seed,
             )
-            result = train(self.config, store)
+            return self._train(store)
+
+    def _train(self, store: TokenStore) -> Synthesizer:
+        from .train.run import train
+
+        result = train(self.config, store)
         if not result.finished:
             raise CheckpointError(
                 f"training was stopped at step {result.steps}; call fit again with the same run.dir to go on"
@@ -117,15 +143,15 @@ class Synthesizer:
         return self
 
     @classmethod
-    def load(cls, path: str | Path) -> Synthesizer:
-        """Load a run's folder or a folder that `save` wrote. Raises CheckpointError for what is not whole."""
-        folder = Path(path)
-        if (folder / "model").is_dir():
-            folder = folder / "model"
-        elif (folder / "checkpoints").is_dir():
-            raise CheckpointError(f"{folder}: this run is not finished; train it to its end first")
-        synthesizer = cls()
-        synthesizer._use(SavedModel.load(folder))
+    def load(cls, path: str | Path, **overrides: Any) -> Synthesizer:
+        """Load a run's folder or a folder that `save` wrote. `fit` then trains on from it: fine-tuning, for
+        which `overrides` are settings as of the constructor. Raises CheckpointError for what is not whole.
+        """
+        saved = SavedModel.of(path)
+        settings = {"model__restore_from_path": str(path), **overrides}
+        synthesizer = cls(saved.config.kind, **settings)
+        synthesizer.config = inherit(synthesizer.config, saved)
+        synthesizer._use(saved)
         return synthesizer
 
     def save(self, path: str | Path) -> None:
@@ -165,6 +191,8 @@ class Synthesizer:
         first: tuple[int, int],
         sampling: Sampling,
         order: str | None = None,
+        history: Any = None,
+        unseen: str | None = None,
         here: Place = ALONE,
     ) -> Iterator[pa.Table]:
         """At least one table; `first`: the numbers of the first row and of the first document. With several
@@ -172,21 +200,24 @@ class Synthesizer:
         """
         stream = self.stream()
         if isinstance(stream, HistoryStream):
-            if num_documents is None or num_rows is not None or given is not None or first[0]:
+            if num_documents is None or num_rows is not None or first[0]:
                 raise GenerationError(
                     "this model makes histories, documents of many rows: say how many with num_documents (on "
-                    "the command line --documents) and nothing of rows; given values are not for histories"
+                    "the command line --documents) and nothing of rows"
                 )
-            asked = HistoryRequest(num_documents, seed, first[1], max_rows, sampling)
+            asked = HistoryRequest(
+                num_documents, seed, first[1], max_rows, sampling, _named(given), history, unseen
+            )
             return shared_tables(stream, asked, here)
-        if num_documents is not None or max_rows is not None or first[1]:
+        if num_documents is not None or max_rows is not None or first[1] or history is not None:
             raise GenerationError(
                 "this model makes single rows: say how many with num_rows (on the command line --rows); "
-                "documents come from a model that was fitted with group_by"
+                "documents, and what continues them, come from a model that was fitted with group_by"
             )
         if order == "random" and not isinstance(stream, SetStream):
             raise GenerationError(ONE_ORDER.format("order='random'"))
-        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling, order), here)
+        request = _request(self.model.tokenizer, num_rows, given, seed, first[0], sampling, order, unseen)
+        return shared_tables(stream, request, here)
 
     def sample(
         self,
@@ -195,6 +226,7 @@ class Synthesizer:
         num_documents: int | None = None,
         max_rows: int | None = None,
         given: Mapping[str, Any] | pd.DataFrame | None = None,
+        history: Any = None,
         seed: int = 0,
         first_row: int = 0,
         first_document: int = 0,
@@ -202,6 +234,7 @@ class Synthesizer:
         top_k: int = 0,
         top_p: float = 1.0,
         order: str | None = None,
+        unseen: str | None = None,
     ) -> pd.DataFrame:
         """`num_rows` synthetic rows as a data frame, columns in the table's order; row i depends on (seed, i)
         only.
@@ -209,13 +242,18 @@ class Synthesizer:
         `given`: values of columns, one for all rows or one a row (a data frame: one row for each of its
         rows); of any columns for the CGM, of the leading ones for the GPT. `order`: for the CGM, "random" (a
         new order of the columns every few rows) or "fixed"; the default is what its training speaks for.
+        `unseen` says what a given value that training never saw is read as ("nearest", "other", ...).
 
         A model of histories makes `num_documents` of them instead, with new keys; document i depends on
-        (seed, i) only, and is cut off after `max_rows` rows (default: the longest document in training).
+        (seed, i) only, and is cut off after `max_rows` new rows (default: the longest document in training).
+        What is given then holds in every row of a document. `history`: a frame or a file of histories to
+        continue, document i the i-th of them (begun again at the end); only the new rows are returned.
         """
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
-        return pa.concat_tables(list(pieces)).to_pandas()
+        pieces = self._tables(
+            num_rows, num_documents, max_rows, given, seed, first, sampling, order, history, unseen
+        )
+        return as_frame(pa.concat_tables(list(pieces)), self.schema)
 
     def write(
         self,
@@ -225,6 +263,7 @@ class Synthesizer:
         num_documents: int | None = None,
         max_rows: int | None = None,
         given: Mapping[str, Any] | Sequence[str] | pd.DataFrame | None = None,
+        history: Any = None,
         seed: int = 0,
         first_row: int = 0,
         first_document: int = 0,
@@ -232,6 +271,7 @@ class Synthesizer:
         top_k: int = 0,
         top_p: float = 1.0,
         order: str | None = None,
+        unseen: str | None = None,
     ) -> int:
         """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their
         number. Ranks that torchrun or srun started make them together: the same rows, and rank 0 writes them.
@@ -240,7 +280,9 @@ class Synthesizer:
             given = parse_given(given) if given else None
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
         here = place()
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order, here)
+        pieces = self._tables(
+            num_rows, num_documents, max_rows, given, seed, first, sampling, order, history, unseen, here
+        )
         if here.rank:
             return agreed(sum(piece.num_rows for piece in pieces), here)
         rows = 0
@@ -341,7 +383,9 @@ class Synthesizer:
         if not numbers:
             raise GenerationError(f"imputations is {imputations!r}, expected at least 1")
         index = table.index if isinstance(table, pd.DataFrame) else None
-        frames = [stream.impute(table, seed, number, unseen=unseen).to_pandas() for number in numbers]
+        table = as_arrow(table)
+        tables = [stream.impute(table, seed, number, unseen=unseen) for number in numbers]
+        frames = [as_frame(filled, self.schema) for filled in tables]
         for frame in frames:
             frame.index = frame.index if index is None else index
         return frames[0] if imputations is None else pd.concat(frames, keys=numbers, names=["imputation"])
@@ -404,6 +448,28 @@ class Synthesizer:
         return pd.DataFrame(p, index=index, columns=values.to_pandas()[known].tolist())
 
 
+def as_frame(table: pa.Table, schema: Schema) -> pd.DataFrame:
+    """A data frame; cells that are arrays become numpy arrays of the column's shape, and whole numbers stay
+    whole numbers where some are missing."""
+    arrays = {c.name: c.shape for c in schema.columns if c.kind in ARRAYS and c.name in table.column_names}
+    frame = table.drop_columns(list(arrays)).to_pandas() if arrays else table.to_pandas()
+    for name in [name for name in table.column_names if name in arrays]:
+        place = table.column_names.index(name)
+        frame.insert(place, name, _objects(matrix_cells(table.column(name), arrays[name])))
+    for column in schema.columns:
+        if column.nullable and pat.is_integer(column.arrow):
+            kind = str(column.arrow).replace("int", "Int").replace("uI", "UI")  # pandas' own, with <NA>
+            frame[column.name] = table[column.name].to_pandas(integer_object_nulls=True).astype(kind)
+    return frame
+
+
+def _objects(cells: list[Any]) -> np.ndarray:
+    out = np.empty(len(cells), object)
+    for row, cell in enumerate(cells):
+        out[row] = cell
+    return out
+
+
 def validation_share(rows: int | None) -> float:
     """Share of the rows that judges when to stop; 0 where there are too few rows to spare any."""
     if rows is None:
@@ -429,20 +495,30 @@ def parse_given(texts: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _request(
+    tokenizer: TableTokenizer,
     num_rows: int | None,
     given: Mapping[str, Any] | pd.DataFrame | None,
     seed: int,
     first_row: int,
     sampling: Sampling,
     order: str | None,
+    unseen: str | None,
 ) -> GenerationRequest:
-    values = {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
+    values = _named(given)
+    for name, codec in tokenizer.dense.items():
+        if name in values and codec.is_cell(values[name]):
+            values[name] = OneCell(values[name])
     if num_rows is None:
         lengths = [len(v) for v in values.values() if is_sequence(v)]
         if not lengths:
             raise GenerationError("how many rows? Say so, or give a condition for each")
         num_rows = lengths[0]
-    return GenerationRequest(num_rows, seed, first_row, values, sampling, order)
+    return GenerationRequest(num_rows, seed, first_row, values, sampling, order, unseen)
+
+
+def _named(given: Mapping[str, Any] | pd.DataFrame | None) -> dict[str, Any]:
+    """Values of a mapping or a frame by column."""
+    return {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
 
 
 def _yaml(value: Any) -> str:

@@ -17,9 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from nemo_tabular.codecs import Codec, codec_from_json, fit_codec
+from nemo_tabular.codecs import Cells, Codec, DenseCodec, codec_from_json, fit_codec
 from nemo_tabular.errors import CodecError, SchemaError, StoreError, TabularError, nearest
-from nemo_tabular.schema import Column, Schema
+from nemo_tabular.profile import profile
+from nemo_tabular.readers import open_table
+from nemo_tabular.readers.matrices import holds_matrices, stacked
+from nemo_tabular.schema import Column, Schema, infer_schema
 
 if TYPE_CHECKING:
     from nemo_tabular.profile import TableProfile
@@ -30,6 +33,7 @@ PAD, BOS, EOD = 0, 1, 2
 NUM_SPECIAL = 3
 CHUNK_ROWS = 32_768  # the int32 codes of a few columns of so many rows still fit a core's cache
 TURN_ROWS = 4_096  # rows turned into columns at a time: all slots of so many rows fit it
+FILE = "tokenizer.json"
 FORMAT = "nemo_tabular.tokenizer"
 VERSION = 1
 
@@ -52,6 +56,37 @@ class TableTokenizer:
         if missing:
             raise SchemaError(f"the profile lacks the schema's columns {missing}: profile the same table")
         return cls(schema, {c.name: fit_codec(c, profile.columns[c.name]) for c in schema.coded})
+
+    @classmethod
+    def of(cls, table: Any, schema: Schema | None = None, **reading: Any) -> TableTokenizer:
+        """Fit to a table, which `open_table` takes with `reading`; without a schema that is inferred first.
+
+        Raises SchemaError and CodecError for the table.
+        """
+        reader = open_table(table, **reading)
+        schema = schema or infer_schema(reader)
+        coded = [column.name for column in schema.coded]
+        return cls.fit(schema, profile(batch.select(coded) for batch in reader.batches(schema)))
+
+    def extended(self, schema: Schema, profile: TableProfile) -> TableTokenizer:
+        """The tokenizer of another table that goes on from this one: columns that both know keep their
+        codecs, made to hold the other table's values too; the others' are fitted. `schema`: see `following`.
+
+        Codes and ids may move; what they mean is said by the codecs' `meanings`. Raises CodecError that lists
+        each column whose values the codec cannot be made to hold.
+        """
+        codecs, wrong = {}, []
+        for column in schema.coded:
+            known, found = self.codecs.get(column.name), profile.columns[column.name]
+            try:
+                codecs[column.name] = (
+                    known.extended(column, found) if known is not None else fit_codec(column, found)
+                )
+            except CodecError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise CodecError("the table does not go on from the model's:\n  " + "\n  ".join(wrong))
+        return TableTokenizer(schema, codecs)
 
     # --- who owns which ids ---
 
@@ -83,6 +118,11 @@ class TableTokenizer:
         ends = np.cumsum([len(self.codecs[name].slots) for name in self.columns]).tolist()
         starts = [0, *ends[:-1]]
         return {name: slice(a, b) for name, a, b in zip(self.columns, starts, ends, strict=True)}
+
+    @cached_property
+    def slot_names(self) -> tuple[tuple[str, int], ...]:
+        """Column and place in it, from 0, of each slot: the columns of a frame of ids or codes."""
+        return tuple((name, k) for name, s in self.column_slots.items() for k in range(s.stop - s.start))
 
     @property
     def num_slots(self) -> int:
@@ -135,6 +175,32 @@ class TableTokenizer:
             out_BS[start : start + batch.num_rows] = columns_SB.T
             start += batch.num_rows
         return out_BS
+
+    @cached_property
+    def dense(self) -> dict[str, DenseCodec]:
+        """The columns whose cells stand beside their codes, as a column type reads them."""
+        return {name: c for name in self.columns if isinstance(c := self.codecs[name], DenseCodec)}
+
+    def encode_dense(self, table: Any, unseen: str | None = None) -> dict[str, Cells]:
+        """The cells of those dense columns that the table has: (rows, ...) each."""
+        table = as_arrow(table)
+        return {
+            name: codec.cells(table.column(name).combine_chunks(), unseen=unseen)
+            for name, codec in self.dense.items()
+            if name in table.column_names
+        }
+
+    def read_dense(
+        self, table: Any, columns: Sequence[str], unseen: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """The cells of every dense column as a column type reads them, (rows, ...) each: blanks for those
+        that are not among `columns`, and not in the table."""
+        table = as_arrow(table)
+        there = self.encode_dense(table.select([n for n in table.column_names if n in columns]), unseen)
+        return {
+            name: codec.padded(there[name]) if name in there else codec.blank(table.num_rows)
+            for name, codec in self.dense.items()
+        }
 
     def encode_cells(
         self, table: Any, columns: Sequence[str], unseen: str | None = None, *, lacking: bool = False
@@ -212,13 +278,18 @@ class TableTokenizer:
         """Ids (rows, slots) -> the coded columns, typed as in the schema. Raises as `codes` does."""
         return self.decode_codes(self.codes(ids))
 
-    def decode_codes(self, codes: np.ndarray) -> pa.Table:
-        """Column-local codes (rows, slots), each within its slot's size -> the coded columns."""
+    def decode_codes(self, codes: np.ndarray, dense: Mapping[str, np.ndarray] | None = None) -> pa.Table:
+        """Column-local codes (rows, slots), each within its slot's size -> the coded columns; `dense`: the
+        cells of the dense ones, as a column type writes them (default: zeros)."""
         starts = range(0, max(len(codes), 1), CHUNK_ROWS)
-        columns = [
-            pa.chunked_array([self.codecs[name].decode(codes[s : s + CHUNK_ROWS, slots]) for s in starts])
-            for name, slots in self.column_slots.items()
-        ]
+        columns = []
+        for name, slots in self.column_slots.items():
+            codec = self.codecs[name]
+            if dense is not None and isinstance(codec, DenseCodec):
+                parts = [codec.restore(codes[:, slots.start], codec.unpadded(dense[name]))]
+            else:
+                parts = [codec.decode(codes[s : s + CHUNK_ROWS, slots]) for s in starts]
+            columns.append(pa.chunked_array(parts))
         return pa.table(columns, names=list(self.columns))
 
     # --- the fine remainders of numbers ---
@@ -270,7 +341,18 @@ class TableTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> TableTokenizer:
-        """Read what `save` wrote. Raises StoreError for a pickle, broken JSON, or another kind of file."""
+        """Read what `save` wrote, or the tokenizer of a run, a saved model or a store, given its folder.
+
+        Raises StoreError for a pickle, broken JSON, another kind of file, or a folder without one.
+        """
+        if not Path(path).is_file():
+            places = [Path(path, "model", FILE), Path(path, FILE)]
+            found = next((place for place in places if place.is_file()), None)
+            if found is None:
+                raise StoreError(
+                    f"{path} holds no {FILE}: name the folder of a finished run, a saved model, or a store"
+                )
+            path = found
         try:
             return cls.from_json(read_json(path))
         except StoreError as error:
@@ -335,7 +417,13 @@ def as_arrow(table: Any) -> pa.Table:
     if isinstance(table, pa.RecordBatch):
         return pa.Table.from_batches([table])
     if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
-        return pa.Table.from_pandas(table, preserve_index=False)
+        deep = [name for name in table.columns if holds_matrices(table[name])]
+        found = pa.Table.from_pandas(table.drop(columns=deep), preserve_index=False)
+        if not deep:
+            return found
+        cells = {name: stacked(table[name]) for name in deep}
+        columns = {str(name): cells[name] if name in cells else found[str(name)] for name in table.columns}
+        return pa.table(columns)
     if hasattr(table, "to_arrow"):
         return table.to_arrow()
     raise SchemaError(
@@ -355,6 +443,7 @@ def lossless(values: pa.ChunkedArray, wanted: pa.DataType) -> tuple[pa.ChunkedAr
             "number": lambda t: pat.is_integer(t) or pat.is_floating(t) or pat.is_decimal(t),
             "day": lambda t: pat.is_date(t) or (pat.is_timestamp(t) and t.tz is None),
             "time": pat.is_time,
+            "list": lambda t: pat.is_list(t) or pat.is_large_list(t) or pat.is_fixed_size_list(t),
         }
         return next((name for name, test in groups.items() if test(t)), str(t))
 

@@ -4,6 +4,7 @@ leave.
 
 import csv
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..config import RunConfig
 from ..errors import ConfigError
 
 log = logging.getLogger("nemo_tabular")
+
+METRICS = "metrics.csv"
 
 
 def _lightning_loggers(run: RunConfig, folder: Path) -> list[Any]:
@@ -50,8 +53,15 @@ class RunLog:
         self.loggers = [] if self.folder is None else _lightning_loggers(run, self.folder)
         self._bar: tqdm[Any] | None = None
 
-    def begin(self, phase: str, step: int, steps: int, rows_per_step: int) -> None:
-        """A phase starts (or goes on) at `step`."""
+    def begin(
+        self, phase: str, step: int, steps: int, rows_per_step: int, *, histories: bool = False
+    ) -> None:
+        """A phase starts (or goes on) at `step`. Of histories the loss is told by window, in validation by
+        whole document."""
+        self._unit, self._whole = ("window", "history") if histories else ("row", "row")
+        self._phase = phase
+        if self.folder is not None:
+            _cut(self.folder / METRICS, phase, step)
         self._start, self._first, self._steps, self._rows = time.monotonic(), step, steps, rows_per_step
         if not self.quiet and sys.stderr.isatty():
             self._bar = tqdm(total=steps, initial=step, desc=phase, unit="step", leave=True)
@@ -73,18 +83,20 @@ class RunLog:
         elif not self.quiet:
             eta = (self._steps - step) * elapsed / (step - self._first)
             log.info(
-                "step %d/%d  train %.3f nats/row  %s rows/s  ETA %.0f s",
+                "step %d/%d  train %.3f nats/%s  %s %ss/s  ETA %.0f s",
                 step,
                 self._steps,
                 loss,
+                self._unit,
                 f"{rate:,.0f}",
+                self._unit,
                 eta,
             )
 
     def validation(self, step: int, total: float, by_column: dict[str, float], best: bool) -> None:
         """A validation's result, nats a row (histories: a document)."""
         self.write(step, {"val_nll": total} | {f"val_nll/{name}": v for name, v in by_column.items()})
-        text = f"step {step}: validation {total:.4f} nats/row{' (best)' if best else ''}"
+        text = f"step {step}: validation {total:.4f} nats/{self._whole}{' (best)' if best else ''}"
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif not self.quiet:
@@ -94,13 +106,11 @@ class RunLog:
         """To metrics.csv (one line a value, so that columns never change) and to the loggers."""
         if self.folder is None:
             return
-        path = self.folder / "metrics.csv"
-        new = not path.exists()
-        with open(path, "a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "metric", "value"])
-            writer.writerows((step, name, repr(value)) for name, value in values.items())
+        with open(self.folder / METRICS, "a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not file.tell():
+                writer.writerow(["phase", "step", "metric", "value"])
+            writer.writerows((self._phase, step, name, repr(value)) for name, value in values.items())
         for logger in self.loggers:
             logger.log_metrics(values, step=step)
 
@@ -111,3 +121,19 @@ class RunLog:
             self._bar = None
         for logger in self.loggers:
             logger.finalize("success")
+
+
+def _cut(path: Path, phase: str, step: int) -> None:
+    """Leave out what was written after `step` of `phase`, which is now done again, and a line that a killed
+    process began."""
+    if not path.exists():
+        return
+    kept = 0
+    with open(path, "rb") as file:
+        for line in file:
+            of, _, rest = line.partition(b",")
+            again = of == phase.encode() and int(rest.partition(b",")[0] or 0) > step
+            if again or not line.endswith(b"\n"):
+                break
+            kept += len(line)
+    os.truncate(path, kept)

@@ -1,5 +1,6 @@
 """Training jobs, started, signalled, killed and waited for as a user would; and what they left behind."""
 
+import csv
 import hashlib
 import json
 import os
@@ -150,6 +151,8 @@ def checkpoints(run: Path) -> list[str]:
 
 
 def losses(run: Path) -> dict[int, str]:
-    """Training loss of each step, as written; the last one where a step was done twice."""
-    lines = (run / "metrics.csv").read_text().splitlines()
-    return {int(step): value for step, name, value in (x.split(",") for x in lines) if name == "train_nll"}
+    """Training loss of each step, as written; no step is told twice."""
+    with open(run / "metrics.csv", newline="") as file:
+        told = [(int(x["step"]), x["value"]) for x in csv.DictReader(file) if x["metric"] == "train_nll"]
+    assert len(dict(told)) == len(told)
+    return dict(told)

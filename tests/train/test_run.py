@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from nemo_tabular.config import RunConfig
 from nemo_tabular.errors import CheckpointError, ConfigError, StoreError
 from nemo_tabular.models.saved import SavedModel
 from nemo_tabular.models.score import row_nll
 from nemo_tabular.store import TokenStore
+from nemo_tabular.train.logs import RunLog
 from nemo_tabular.train.run import train
 
 
@@ -54,6 +56,22 @@ def test_a_run_folder_holds_what_is_needed_and_is_not_trained_twice(store, recip
     assert digest(again.model.tensors) == digest(first.model.tensors)
 
 
+def test_metrics_go_on_where_training_does(tmp_path):
+    """A process was killed after step 30 of the second phase, in the middle of a line; step 20 was saved."""
+    log = RunLog(RunConfig(), tmp_path)
+    for phase, steps in {"fit": [100], "final": [20, 30]}.items():
+        log.begin(phase, 0, 100, 8)
+        for step in steps:
+            log.write(step, {"train_nll": 1.5})
+    path = tmp_path / "metrics.csv"
+    until_20 = path.read_text().splitlines(keepends=True)[:-1]
+    with open(path, "a") as file:
+        file.write("final,4")
+    RunLog(RunConfig(), tmp_path).begin("final", 20, 100, 8)
+    assert path.read_text().splitlines(keepends=True) == until_20
+    assert until_20[0] == "phase,step,metric,value\n" and len(until_20) == 3
+
+
 def test_stopping_and_resuming_ends_in_the_same_bits(store, recipe, tmp_path, monkeypatch):
     whole = train(recipe(f"run.dir={tmp_path / 'whole'}"), store)
     config = recipe(f"run.dir={tmp_path / 'parts'}")
@@ -73,6 +91,9 @@ def test_stopping_and_resuming_ends_in_the_same_bits(store, recipe, tmp_path, mo
     monkeypatch.setattr(loop.Loop, "_one_step", step_and_maybe_stop)
     finished = [train(config, store).finished for _ in range(4)]
     assert finished == [False, False, False, True]
+    with open(tmp_path / "parts" / "metrics.csv") as file:
+        told = [(r["phase"], r["step"]) for r in csv.DictReader(file) if r["metric"] == "train_nll"]
+    assert len(set(told)) == len(told)
     resumed = SavedModel.load(tmp_path / "parts" / "model")
     assert digest(resumed.tensors) == digest(whole.model.tensors)
     assert resumed.info["validations"] == [list(v) for v in whole.model.info["validations"]]
