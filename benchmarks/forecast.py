@@ -37,8 +37,9 @@ BASELINES = ("VAR", "AutoETS", "AutoARIMA")
 NOTE = """Our seeds are those of the pre-training: the first is the shipped forecaster, the others are of
 the same recipe. Fine-tuning auto decides by the history's own last rows, anew at every 10th origin (macro),
 every 20th (daily), or each. Settings (the simulated series, what the network is told, how codecs are chosen,
-that fine-tuning is not the default) were chosen on simulated series and on the origins before the
-benchmark's, which are listed as such.
+that fine-tuning is not the default) were last chosen on simulated series and on the macro origins before the
+benchmark's; the size of the network, its training and the margins of the choice are older, from when the
+benchmark's own origins had been looked at.
 
 DeepAR is quoted, not run by this script: GluonTS's with 2 layers of 32, the same origins, relative loss of 9
 quantiles and coverage: .707 and .55 on macro, .835 and .57 on daily data."""
