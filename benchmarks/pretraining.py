@@ -125,6 +125,7 @@ ALONE: dict[str, list[str]] = {
     "the default recipe": [],
     "weight decay": ["optim.weight_decay=0.1"],
     "random orders only": ["model.order=random"],
+    "twice the rate": ["optim.lr=0.005"],
 }
 
 
