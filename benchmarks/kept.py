@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from nemo_tabular import Synthesizer
 from nemo_tabular.config import Config
 from nemo_tabular.store import TokenStore
 from nemo_tabular.train.run import train
 from nemo_tabular.train.schedule import resolve
-
-ANY_ROWS = 10_000
 
 
 class Stopped(Exception):
@@ -41,9 +41,10 @@ def keep(path: Path, settings: dict[str, Any], result: Any) -> None:
     write(path, json.dumps({"settings": settings, "result": result}, indent=1))
 
 
-def told(config: Config) -> dict[str, Any]:
-    """What a result depends on in a configuration; of what is left to the defaults, some table's."""
-    return resolve(config, ANY_ROWS, histories=False).model_dump(mode="json", exclude={"run": {"dir"}})
+def told(config: Config, table: pd.DataFrame) -> dict[str, Any]:
+    """What a result depends on in a configuration, defaults that follow from the table filled in."""
+    rows, columns = table.shape
+    return resolve(config, rows, False, columns).model_dump(mode="json", exclude={"run": {"dir"}})
 
 
 def working_folder(folder: Path, settings: dict[str, Any]) -> Path:

@@ -79,14 +79,16 @@ def run(model: str, options: argparse.Namespace) -> dict[str, float]:
     folder = options.cache / f"{model}.{options.seed}"
     overrides = [f"run.seed={options.seed}", f"run.dir={folder / 'run'}"]
     config = load_config(HERE.parents[1] / "conf" / f"{options.recipe}.yaml", overrides)
-    settings = {"model": model, "share": options.share, "protocol": PROTOCOL, "config": told(config)}
+    complete = read(options.data, "train")
+    settings = {"model": model, "share": options.share, "protocol": PROTOCOL}
+    settings["config"] = told(config, complete)
     path = options.cache / f"{model}.{options.seed}.json"
     found: dict[str, float] | None = kept(path, settings)
     if found is not None:
         return found
     print(f"{model}, seed {options.seed}", flush=True)
     working_folder(folder, settings)
-    complete, test = read(options.data, "train"), read(options.data, "test")
+    test = read(options.data, "test")
     table = MODELS[model][1](complete, with_gaps(complete, options.share, options.seed))
     with counted(folder / "train_seconds"):
         if not (folder / "store").exists():

@@ -151,7 +151,7 @@ def run(get_task: Callable[[], Task], name: str, model: str, seed: int, cache: P
     folder, path = cache / "work" / name / f"{model}.{seed}", cache / f"{name}.{model}.{seed}.json"
     config = _config(model, seed, folder / "run")
     settings = {"set": name, "model": model, "seed": seed, "protocol": PROTOCOL}
-    settings["config"] = config and told(config)
+    settings["config"] = config and told(config, get_task().train)
     if kept(path, settings) is not None:
         return
     print(f"{name}: {model}, seed {seed}", flush=True)

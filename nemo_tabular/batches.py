@@ -15,6 +15,7 @@ import torch
 from nemo_tabular.errors import ConfigError
 from nemo_tabular.orders import LAST, THEN, SlotOrders
 from nemo_tabular.store import Documents, Windows
+from nemo_tabular.store.cells import StoredCells
 from nemo_tabular.tokenizer import PAD, TableTokenizer
 
 # B rows or windows of a batch, R rows of the longest window, S slots of a row
@@ -247,6 +248,23 @@ class RowBatches(Shuffle):
 
 
 @dataclass(frozen=True)
+class DenseCells:
+    """Cells of dense columns: (rows, ...) each, by the column's name. Cut and moved like a tensor whose last
+    dimension are the rows, as the others of a batch are."""
+
+    columns: Mapping[str, torch.Tensor]
+
+    def split(self, size: int, dim: int = -1) -> list[DenseCells]:
+        """Pieces of at most `size` rows."""
+        parts = zip(*(cells.split(size) for cells in self.columns.values()), strict=True)
+        return [DenseCells(dict(zip(self.columns, part, strict=True))) for part in parts]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> DenseCells:
+        """The same elsewhere."""
+        return DenseCells({n: c.to(device, non_blocking=non_blocking) for n, c in self.columns.items()})
+
+
+@dataclass(frozen=True)
 class SetBatch:
     """Rows as sets of columns, each in an order of its own."""
 
@@ -257,6 +275,8 @@ class SetBatch:
     scores."""
     scored: torch.Tensor | None
     """float32 [S, B]: 1 for slots that count in the loss, 0 for those of absent cells; None: all count."""
+    dense: DenseCells | None = None
+    """Cells of the dense columns; None: there are no such columns."""
 
 
 class SetBatches(RowBatches):
@@ -272,10 +292,13 @@ class SetBatches(RowBatches):
         orders: SlotOrders,
         absent: np.ndarray,
         blend: Blend | None = None,
+        *,
+        cells: Mapping[str, StoredCells] | None = None,
     ) -> None:
         """`absent` bool (S,): slots whose code 0 says that the cell is not there (first slots of columns with
-        missing: absent)."""
+        missing: absent); `cells`: of the dense columns."""
         super().__init__(rows, tokenizer, seed, global_batch_size, slot_order, blend)
+        self.cells = cells
         self.orders, self._absent_slots = orders, np.flatnonzero(absent)
 
     def batch(self, items: np.ndarray) -> SetBatch:
@@ -289,22 +312,30 @@ class SetBatches(RowBatches):
         return self._set_batch(self.take(position, count), position + np.arange(count))
 
     def _set_batch(self, items: np.ndarray, numbers: np.ndarray) -> SetBatch:
-        codes_SB = self.codes(items)
+        codes_SB, dense = self.codes(items), self._dense(items)
         if not len(self._absent_slots):
-            return SetBatch(codes_SB, torch.from_numpy(self.orders(numbers)), None)
+            return SetBatch(codes_SB, torch.from_numpy(self.orders(numbers)), None, dense)
         owner_S = self.orders.owner
         groups_BK = np.full((len(items), int(owner_S[-1]) + 1), THEN)
         missing = codes_SB.numpy()[self._absent_slots] == 0
         groups_BK[:, owner_S[self._absent_slots]] = np.where(missing, LAST, THEN).T
-        return set_batch(codes_SB, self.orders(numbers, groups_BK), groups_BK[:, owner_S].T == THEN)
+        order_SB = self.orders(numbers, groups_BK)
+        return set_batch(codes_SB, order_SB, groups_BK[:, owner_S].T == THEN, dense)
+
+    def _dense(self, items: np.ndarray) -> DenseCells | None:
+        if not self.cells:
+            return None
+        return DenseCells({name: torch.from_numpy(cells.take(items)) for name, cells in self.cells.items()})
 
 
-def set_batch(codes_SB: torch.Tensor, order_SB: np.ndarray, scored_SB: np.ndarray) -> SetBatch:
+def set_batch(
+    codes_SB: torch.Tensor, order_SB: np.ndarray, scored_SB: np.ndarray, dense: DenseCells | None = None
+) -> SetBatch:
     """A batch without the positions that no row needs: those after every row's last scored slot."""
     scored = np.take_along_axis(scored_SB, order_SB, 0).any(1)
     longest = int(np.flatnonzero(scored).max(initial=0)) + 1
     order = torch.from_numpy(np.ascontiguousarray(order_SB[:longest]))
-    return SetBatch(codes_SB, order, torch.from_numpy(scored_SB.astype(np.float32)))
+    return SetBatch(codes_SB, order, torch.from_numpy(scored_SB.astype(np.float32)), dense)
 
 
 @dataclass(frozen=True)

@@ -175,8 +175,8 @@ class OptimConfig(Section):
     """AdamW, warm-up, then decay."""
 
     lr: float | None = Field(None, gt=0)
-    """Highest learning rate; None: 7e-3 for hidden_size 64 and batches of 128 or more, inversely proportional
-    to hidden_size and proportional to the root of a smaller batch."""
+    """Highest learning rate; None: 7e-3 (of the cgm 4.5e-3) for hidden_size 64 and batches of 128 or more,
+    inversely proportional to hidden_size and proportional to the root of a smaller batch."""
     min_lr: float = Field(0.0, ge=0)
     """Learning rate at the end."""
     lr_warmup_fraction: float = Field(0.05, ge=0, le=1)
@@ -216,7 +216,8 @@ class TrainerConfig(Section):
     """Steps of the whole schedule; None: follows from max_epochs."""
     max_epochs: float | None = Field(None, gt=0)
     """Passes over the training rows, where max_steps is not given; None: 6.5 for the gpt; for the
-    cgm 14 at 33,000 rows, else inversely proportional to the root of their number, 2 to 40."""
+    cgm 14 with 33,000 rows of 15 columns, proportional to the root of the columns, inversely to that of the
+    rows, from 2 to 40."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"

@@ -20,6 +20,10 @@ class StoreError(TabularError):
     """A token store is incomplete, damaged, or belongs to another tokenizer."""
 
 
+class FeatureError(TabularError):
+    """A column type is unknown, or does not keep what it promises."""
+
+
 class ConfigError(TabularError):
     """A setting is unknown, of the wrong type, or impossible together with another."""
 

@@ -19,7 +19,7 @@ from .config import Config, load_config
 from .engine.ranks import ALONE, Place, place
 from .errors import CheckpointError, GenerationError, SchemaError
 from .generate.histories import HistoryStream
-from .generate.request import GenerationRequest, HistoryRequest, Sampling, is_sequence
+from .generate.request import GenerationRequest, HistoryRequest, OneCell, Sampling, is_sequence
 from .generate.sets import SetStream
 from .generate.shares import agreed, shared_tables
 from .generate.streams import Stream, open_stream
@@ -28,8 +28,9 @@ from .models.likelihood import ONE_ORDER, Likelihood, Question, open_likelihood
 from .models.saved import SavedModel
 from .models.transfer import inherit
 from .readers import TableReader, open_table, write_table
-from .schema import Schema
-from .tokenizer import TableTokenizer
+from .readers.matrices import matrix_cells
+from .schema import ARRAYS, Schema
+from .tokenizer import TableTokenizer, as_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ class Synthesizer:
     >>> s.impute(df_with_gaps)
     >>> s = Synthesizer("gpt").fit(df, group_by=["customer"], order_by=["date"])
     >>> s.sample(num_documents=1000)
+    >>> s.sample(num_documents=1000, history=df_so_far)
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Synthesizer:
         """
         from .schema import following, infer_schema
         from .store import TokenStore, prepare
+        from .train.family import require_known
 
         if isinstance(table, TokenStore):
             if schema is not None or group_by or order_by or reading:
@@ -114,6 +117,7 @@ class Synthesizer:
             schema = following(reader, extend.schema, schema)
         elif schema is None:
             schema = infer_schema(reader, group_by=group_by, order_by=order_by)
+        require_known(self.config, schema)
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
             share = validation_share(schema.rows)
             store = prepare(
@@ -212,7 +216,8 @@ class Synthesizer:
             )
         if order == "random" and not isinstance(stream, SetStream):
             raise GenerationError(ONE_ORDER.format("order='random'"))
-        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling, order, unseen), here)
+        request = _request(self.model.tokenizer, num_rows, given, seed, first[0], sampling, order, unseen)
+        return shared_tables(stream, request, here)
 
     def sample(
         self,
@@ -248,16 +253,7 @@ class Synthesizer:
         pieces = self._tables(
             num_rows, num_documents, max_rows, given, seed, first, sampling, order, history, unseen
         )
-        return self._frame(pa.concat_tables(list(pieces)))
-
-    def _frame(self, table: pa.Table) -> pd.DataFrame:
-        """As pandas; whole numbers stay whole numbers where some are missing."""
-        frame = table.to_pandas()
-        for column in self.schema.columns:
-            if column.nullable and pat.is_integer(column.arrow):
-                kind = str(column.arrow).replace("int", "Int").replace("uI", "UI")  # pandas' own, with <NA>
-                frame[column.name] = table[column.name].to_pandas(integer_object_nulls=True).astype(kind)
-        return frame
+        return as_frame(pa.concat_tables(list(pieces)), self.schema)
 
     def write(
         self,
@@ -387,7 +383,9 @@ class Synthesizer:
         if not numbers:
             raise GenerationError(f"imputations is {imputations!r}, expected at least 1")
         index = table.index if isinstance(table, pd.DataFrame) else None
-        frames = [self._frame(stream.impute(table, seed, number, unseen=unseen)) for number in numbers]
+        table = as_arrow(table)
+        tables = [stream.impute(table, seed, number, unseen=unseen) for number in numbers]
+        frames = [as_frame(filled, self.schema) for filled in tables]
         for frame in frames:
             frame.index = frame.index if index is None else index
         return frames[0] if imputations is None else pd.concat(frames, keys=numbers, names=["imputation"])
@@ -450,6 +448,28 @@ class Synthesizer:
         return pd.DataFrame(p, index=index, columns=values.to_pandas()[known].tolist())
 
 
+def as_frame(table: pa.Table, schema: Schema) -> pd.DataFrame:
+    """A data frame; cells that are arrays become numpy arrays of the column's shape, and whole numbers stay
+    whole numbers where some are missing."""
+    arrays = {c.name: c.shape for c in schema.columns if c.kind in ARRAYS and c.name in table.column_names}
+    frame = table.drop_columns(list(arrays)).to_pandas() if arrays else table.to_pandas()
+    for name in [name for name in table.column_names if name in arrays]:
+        place = table.column_names.index(name)
+        frame.insert(place, name, _objects(matrix_cells(table.column(name), arrays[name])))
+    for column in schema.columns:
+        if column.nullable and pat.is_integer(column.arrow):
+            kind = str(column.arrow).replace("int", "Int").replace("uI", "UI")  # pandas' own, with <NA>
+            frame[column.name] = table[column.name].to_pandas(integer_object_nulls=True).astype(kind)
+    return frame
+
+
+def _objects(cells: list[Any]) -> np.ndarray:
+    out = np.empty(len(cells), object)
+    for row, cell in enumerate(cells):
+        out[row] = cell
+    return out
+
+
 def validation_share(rows: int | None) -> float:
     """Share of the rows that judges when to stop; 0 where there are too few rows to spare any."""
     if rows is None:
@@ -475,6 +495,7 @@ def parse_given(texts: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _request(
+    tokenizer: TableTokenizer,
     num_rows: int | None,
     given: Mapping[str, Any] | pd.DataFrame | None,
     seed: int,
@@ -484,6 +505,9 @@ def _request(
     unseen: str | None,
 ) -> GenerationRequest:
     values = _named(given)
+    for name, codec in tokenizer.dense.items():
+        if name in values and codec.is_cell(values[name]):
+            values[name] = OneCell(values[name])
     if num_rows is None:
         lengths = [len(v) for v in values.values() if is_sequence(v)]
         if not lengths:

@@ -1,17 +1,23 @@
-"""A fitted codec and a column enter; nothing leaves, or an AssertionError that says which promise was broken.
+"""A fitted codec and a column, or a column type, enter; nothing leaves, or an AssertionError that says which
+promise was broken.
 
-One oracle for every codec, ours and third parties': `check_codec(MyCodec.fit(column, profile), values)`.
-"""
+One oracle for every codec, ours and third parties': `check_codec(MyCodec.fit(column, profile), values)`; and
+one for every column type of the CGM: `check_feature(MyType)`."""
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nemo_tabular.codecs import Codec, codec_from_json
+
+if TYPE_CHECKING:
+    from nemo_tabular.features import Feature
+    from nemo_tabular.schema import Column
 
 
 def check_codec(codec: Codec, values: pa.Array, *, seed: int = 0, random_rows: int = 200) -> None:
@@ -107,3 +113,13 @@ def _check_json(codec: Codec, values: pa.Array, codes: np.ndarray) -> None:
     assert twin == codec and type(twin) is type(codec)
     assert json.dumps(twin.to_json(), allow_nan=False, sort_keys=True) == text
     assert np.array_equal(twin.encode(values), codes)
+
+
+def check_feature(
+    kind: type[Feature], column: Column | None = None, cells: pa.Array | None = None, *, seed: int = 0
+) -> None:
+    """Check the whole contract of a column type, on its own `example`, or on `column` with `cells`; see
+    features/check.py."""
+    from nemo_tabular.features.check import check_feature  # torch: checking codecs can do without
+
+    check_feature(kind, column, cells, seed=seed)

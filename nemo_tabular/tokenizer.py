@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from nemo_tabular.codecs import Codec, codec_from_json, fit_codec
+from nemo_tabular.codecs import Cells, Codec, DenseCodec, codec_from_json, fit_codec
 from nemo_tabular.errors import CodecError, SchemaError, StoreError, TabularError, nearest
 from nemo_tabular.profile import profile
 from nemo_tabular.readers import open_table
+from nemo_tabular.readers.matrices import holds_matrices, stacked
 from nemo_tabular.schema import Column, Schema, infer_schema
 
 if TYPE_CHECKING:
@@ -175,6 +176,32 @@ class TableTokenizer:
             start += batch.num_rows
         return out_BS
 
+    @cached_property
+    def dense(self) -> dict[str, DenseCodec]:
+        """The columns whose cells stand beside their codes, as a column type reads them."""
+        return {name: c for name in self.columns if isinstance(c := self.codecs[name], DenseCodec)}
+
+    def encode_dense(self, table: Any, unseen: str | None = None) -> dict[str, Cells]:
+        """The cells of those dense columns that the table has: (rows, ...) each."""
+        table = as_arrow(table)
+        return {
+            name: codec.cells(table.column(name).combine_chunks(), unseen=unseen)
+            for name, codec in self.dense.items()
+            if name in table.column_names
+        }
+
+    def read_dense(
+        self, table: Any, columns: Sequence[str], unseen: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """The cells of every dense column as a column type reads them, (rows, ...) each: blanks for those
+        that are not among `columns`, and not in the table."""
+        table = as_arrow(table)
+        there = self.encode_dense(table.select([n for n in table.column_names if n in columns]), unseen)
+        return {
+            name: codec.padded(there[name]) if name in there else codec.blank(table.num_rows)
+            for name, codec in self.dense.items()
+        }
+
     def encode_cells(
         self, table: Any, columns: Sequence[str], unseen: str | None = None, *, lacking: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -251,13 +278,18 @@ class TableTokenizer:
         """Ids (rows, slots) -> the coded columns, typed as in the schema. Raises as `codes` does."""
         return self.decode_codes(self.codes(ids))
 
-    def decode_codes(self, codes: np.ndarray) -> pa.Table:
-        """Column-local codes (rows, slots), each within its slot's size -> the coded columns."""
+    def decode_codes(self, codes: np.ndarray, dense: Mapping[str, np.ndarray] | None = None) -> pa.Table:
+        """Column-local codes (rows, slots), each within its slot's size -> the coded columns; `dense`: the
+        cells of the dense ones, as a column type writes them (default: zeros)."""
         starts = range(0, max(len(codes), 1), CHUNK_ROWS)
-        columns = [
-            pa.chunked_array([self.codecs[name].decode(codes[s : s + CHUNK_ROWS, slots]) for s in starts])
-            for name, slots in self.column_slots.items()
-        ]
+        columns = []
+        for name, slots in self.column_slots.items():
+            codec = self.codecs[name]
+            if dense is not None and isinstance(codec, DenseCodec):
+                parts = [codec.restore(codes[:, slots.start], codec.unpadded(dense[name]))]
+            else:
+                parts = [codec.decode(codes[s : s + CHUNK_ROWS, slots]) for s in starts]
+            columns.append(pa.chunked_array(parts))
         return pa.table(columns, names=list(self.columns))
 
     # --- the fine remainders of numbers ---
@@ -313,7 +345,7 @@ class TableTokenizer:
 
         Raises StoreError for a pickle, broken JSON, another kind of file, or a folder without one.
         """
-        if Path(path).is_dir():
+        if not Path(path).is_file():
             places = [Path(path, "model", FILE), Path(path, FILE)]
             found = next((place for place in places if place.is_file()), None)
             if found is None:
@@ -385,7 +417,13 @@ def as_arrow(table: Any) -> pa.Table:
     if isinstance(table, pa.RecordBatch):
         return pa.Table.from_batches([table])
     if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
-        return pa.Table.from_pandas(table, preserve_index=False)
+        deep = [name for name in table.columns if holds_matrices(table[name])]
+        found = pa.Table.from_pandas(table.drop(columns=deep), preserve_index=False)
+        if not deep:
+            return found
+        cells = {name: stacked(table[name]) for name in deep}
+        columns = {str(name): cells[name] if name in cells else found[str(name)] for name in table.columns}
+        return pa.table(columns)
     if hasattr(table, "to_arrow"):
         return table.to_arrow()
     raise SchemaError(
@@ -405,6 +443,7 @@ def lossless(values: pa.ChunkedArray, wanted: pa.DataType) -> tuple[pa.ChunkedAr
             "number": lambda t: pat.is_integer(t) or pat.is_floating(t) or pat.is_decimal(t),
             "day": lambda t: pat.is_date(t) or (pat.is_timestamp(t) and t.tz is None),
             "time": pat.is_time,
+            "list": lambda t: pat.is_list(t) or pat.is_large_list(t) or pat.is_fixed_size_list(t),
         }
         return next((name for name, test in groups.items() if test(t)), str(t))
 

@@ -41,7 +41,8 @@ def every_known_row():
 
 @pytest.fixture(scope="module")
 def known():
-    longer = {"trainer__max_steps": 1000, "data__global_batch_size": 128, "trainer__patience": 20}
+    # one validation, at the end: of several, each of 300 rows, the best may be one before the rate has fallen
+    longer = {"trainer__max_steps": 1000, "trainer__val_check_interval": 1000, "data__global_batch_size": 128}
     return Synthesizer("cgm", **QUICK | longer, trainer__final_fit=False, model__order="random").fit(
         known_table(6000)
     )

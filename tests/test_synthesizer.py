@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nemo_tabular import Synthesizer
-from nemo_tabular.errors import CheckpointError, CodecError, ConfigError, GenerationError
+import nemo_tabular
+from nemo_tabular import Synthesizer, TokenStore, prepare
+from nemo_tabular.errors import CheckpointError, CodecError, ConfigError, GenerationError, SchemaError
 
 QUICK = {
     "model__hidden_size": 32,
@@ -66,6 +67,42 @@ def test_given_columns_are_kept_and_the_rest_follows(synthesizer):
     assert women.height.mean() < 169
     asked = pd.DataFrame({"sex": ["Male", "Female", "Female"]})
     assert synthesizer.sample(given=asked).sex.tolist() == ["Male", "Female", "Female"]
+
+
+def test_given_values_never_seen_are_an_error_or_the_nearest():
+    table = pd.DataFrame({"day": pd.to_datetime(["2020-01-02", "2020-01-09"] * 40), "paid": [1.0, 2.0] * 40})
+    few = QUICK | {"trainer__max_steps": 3}
+    model = Synthesizer("gpt", **few, model__condition_on=["day"]).fit(table)
+    with pytest.raises(GenerationError, match="day"):
+        model.sample(3, given={"day": "2020-01-08"})
+    made = model.sample(3, given={"day": "2020-01-08"}, unseen="nearest")
+    assert made.day.tolist() == [pd.Timestamp("2020-01-09")] * 3
+
+
+def test_whole_numbers_with_gaps_stay_whole():
+    count = pd.array([2**53 + 1, 7, None] * 40, dtype="Int64")
+    table = pd.DataFrame({"count": count, "small": pd.array([1, None, 3] * 40, dtype="UInt8")})
+    made = Synthesizer("gpt", **(QUICK | {"trainer__max_steps": 3})).fit(table).sample(200)
+    assert made.dtypes.astype(str).tolist() == ["Int64", "UInt8"]
+    assert set(made["count"].dropna()) == {2**53 + 1, 7} and made["count"].isna().any()
+
+
+def test_a_prepared_store_is_fitted_as_the_table_is(tmp_path):
+    table = make_table(200)
+    few = QUICK | {"trainer__max_steps": 3}
+    store = prepare(table, tmp_path / "store", splits=(0.8, 0.2), seed=Synthesizer(**few).config.run.seed)
+    assert isinstance(store, TokenStore)
+    by_store, by_table = Synthesizer(**few).fit(store), Synthesizer(**few).fit(table)
+    pd.testing.assert_frame_equal(by_store.sample(50), by_table.sample(50))
+    with pytest.raises(SchemaError, match="give the store alone"):
+        Synthesizer(**few).fit(store, group_by=["sex"])
+
+
+def test_public_names_are_there():
+    for name in nemo_tabular.__all__:
+        assert getattr(nemo_tabular, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Synthesiser'"):
+        _ = nemo_tabular.Synthesiser
 
 
 @pytest.mark.parametrize(

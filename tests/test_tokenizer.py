@@ -53,6 +53,15 @@ def test_slots_of_a_column_are_those_of_its_codec(tokenizer):
     assert tokenizer.residual.any() and not tokenizer.residual.all()
 
 
+def test_a_tokenizer_of_one_table_is_the_fitted_one(table, tokenizer):
+    assert TableTokenizer.of(table, tokenizer.schema).fingerprint() == tokenizer.fingerprint()
+    assert TableTokenizer.of(table.slice(0, 50)).columns == tuple(table.column_names)
+    names = tokenizer.slot_names
+    assert len(names) == tokenizer.num_slots
+    for name, slots in tokenizer.column_slots.items():
+        assert names[slots] == tuple((name, k) for k in range(slots.stop - slots.start))
+
+
 def test_a_key_of_documents_has_no_ids(table, tmp_path):
     tokenizer = tokenizer_of(table, group_by=("customer",), order_by=("visit",))
     assert tokenizer.columns == tuple(name for name in table.column_names if name != "customer")

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nemo_tabular.schema import types as schema_types
+
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
 _DECIMAL = re.compile(r"(decimal(?:32|64|128|256))\((\d+), (-?\d+)\)")
 _DICTIONARY = re.compile(r"dictionary<values=([^,]+), .*>")
@@ -25,6 +27,8 @@ def arrow_type(text: str) -> pa.DataType:
         return pa.timestamp(match[1], tz=match[2])
     if match := _DECIMAL.fullmatch(text):
         return getattr(pa, match[1])(int(match[2]), int(match[3]))
+    if "list<" in text:
+        return schema_types.arrow_type(text, "type")
     return pa.type_for_alias(text)
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import GenerationError
+from ..features.draw import NOT_FINITE, Sampling
 from ..models.weights import DecoderWeights
-from .constraints import NOT_FINITE, Draw
-from .lanes import LaneStep
-from .request import Sampling
+from .constraints import Draw
+from .lanes import LANE_ARRAYS, LaneStep
 
 PANEL = 32  # columns that are multiplied at a time
 TABLE_FLOATS = 1 << 25  # 128 MB: beyond, the first layer's keys and values are computed, not looked up
@@ -33,7 +33,6 @@ MODEL_POINTERS = (
     *("sizes", "offsets", "input", "first", "mask", "final_w", "final_b", "head", "layer"),
     *("position", "place"),
 )
-LANE_ARRAYS = ("lane", "id", "place", "position", "endless", "least", "uniform")
 
 
 class _Layer(ctypes.Structure):

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import GenerationError
-from .request import Sampling
-
-NOT_FINITE = "the model's probabilities are not finite: did its training diverge? Take another checkpoint"
+from ..features.draw import Sampling
 
 
 @dataclass(frozen=True)

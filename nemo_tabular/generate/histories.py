@@ -108,8 +108,18 @@ class HistoryStream:
         codes_NW[:, fixed_W] = given_GW[number_D[line_N] % len(given_GW)][:, fixed_W]
         rows = self.tokenizer.decode_codes(codes_NW)
         schema = self.tokenizer.schema
+        if self.decoder.rising:
+            # codes do not fall; values may, within a cell and beyond a month's last day
+            rows = _in_order(rows, next(n for n in schema.order_by if n not in schema.group_by), line_N)
         keys = {name: numbered(schema.column(name), number_D + 1) for name in schema.group_by}
         return pa.table({n: keys[n].take(line_N) if n in keys else rows[n] for n in schema.names})
+
+
+def _in_order(rows: pa.Table, name: str, line_N: np.ndarray) -> pa.Table:
+    """The rows with this column's values sorted within each document."""
+    times = pa.table({"line": line_N, "time": rows[name]})
+    order = pc.sort_indices(times, [("line", "ascending"), ("time", "ascending")])
+    return rows.set_column(rows.column_names.index(name), name, rows[name].take(order))
 
 
 def numbered(column: Column, number_D: np.ndarray) -> pa.Array:

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import GenerationError
+from ..features.draw import Sampling, cumulative, invert
 from ..models.weights import DecoderWeights
 from ..uniforms import row_states, uniforms
-from .constraints import NOT_FINITE, Draw
-from .request import Sampling
+from .constraints import Draw
 
 CHUNK = 512  # a chunk's activations fit a core's second-level cache at 64 wide
 CUDA_CHUNK = 16_384  # enough rows to fill a GPU
@@ -187,27 +186,3 @@ class LevelDecoder:
                 part = slice(at, min(high, at + max(1, HEAD_CELLS // size)))
                 out_N[part] = invert(cdf_MC[node_N[part] - start], uniform_N[part])
         return out_N
-
-
-def cumulative(logits_MC: Tensor, sampling: Sampling) -> Tensor:
-    """The cumulative distribution (not divided by its total) of float64 logits after temperature, top-k and
-    top-p."""
-    scaled = logits_MC / sampling.temperature if sampling.temperature != 1 else logits_MC
-    p_MC = (scaled - scaled.amax(1, keepdim=True)).exp_()
-    size = p_MC.shape[1]
-    if 0 < sampling.top_k < size or sampling.top_p < 1:
-        sorted_MC, index_MC = p_MC.sort(stable=True, dim=1, descending=True)
-        sorted_MC[:, sampling.top_k or size :] = 0
-        if sampling.top_p < 1:
-            before_MC = sorted_MC.cumsum(1) - sorted_MC
-            sorted_MC[before_MC >= sampling.top_p * sorted_MC.sum(1, keepdim=True)] = 0
-        p_MC = torch.zeros_like(p_MC).scatter_(1, index_MC, sorted_MC)
-    return p_MC.cumsum_(1)
-
-
-def invert(cdf_NC: Tensor, uniform_N: Tensor) -> Tensor:
-    """The first code whose cumulative probability exceeds the uniform's share: never one of probability 0."""
-    total_N1 = cdf_NC[:, -1:]
-    if not bool(torch.isfinite(total_N1).all()):
-        raise GenerationError(NOT_FINITE)
-    return torch.searchsorted(cdf_NC.contiguous(), uniform_N.unsqueeze(1) * total_N1, right=True).squeeze(1)

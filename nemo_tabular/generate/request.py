@@ -1,41 +1,21 @@
 """What is wanted comes in: how many rows, from which seed, given what, how bold; a checked, frozen request
 leaves. Nothing in it depends on the model, so one request can be put to several."""
 
-import math
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ..errors import GenerationError
+from ..features.draw import Sampling
 
 ORDERS = ("random", "fixed")
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How a code is drawn from its slot's distribution; the defaults draw from the model as it is."""
+class OneCell:
+    """A given value that is itself an array: one for all rows, and not one a row."""
 
-    temperature: float = 1.0
-    """Logits are divided by it: below 1 the likely becomes likelier."""
-    top_k: int = 0
-    """Draw among the k most probable codes of each slot; 0: among all."""
-    top_p: float = 1.0
-    """Draw among the fewest codes of each slot that hold this probability together; 1: among all."""
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise GenerationError(
-                f"temperature is {self.temperature}, expected above 0; top_k=1 takes the most probable code"
-            )
-        if self.top_k < 0:
-            raise GenerationError(f"top_k is {self.top_k}, expected 0 (all codes) or more")
-        if not 0 < self.top_p <= 1:
-            raise GenerationError(f"top_p is {self.top_p}, expected above 0 and at most 1 (all codes)")
-
-    @property
-    def plain(self) -> bool:
-        """Whether codes are drawn from the model's own distribution."""
-        return self == Sampling()
+    value: Any
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..codecs import Codec
+from ..codecs import Codec, DenseCodec
 from ..errors import CodecError, GenerationError, nearest
 from ..models.order import RowPlan
 from ..tokenizer import TableTokenizer
 from ..uniforms import row_states, uniforms
-from .request import GenerationRequest, is_sequence
+from .request import GenerationRequest, OneCell, is_sequence
 from .trie import RowDecoder
 
 PIECE = 32_768  # rows of one table: their codes fit a core's cache
@@ -91,6 +92,46 @@ def given_cells(
     return codes_GW, fixed_W
 
 
+def given_dense(tokenizer: TableTokenizer, given: Mapping[str, Any], lines: int) -> dict[str, np.ndarray]:
+    """Cells of the dense columns, (lines, ...) each: those that are given, blanks for the others."""
+    out = {}
+    for name, codec in tokenizer.dense.items():
+        if name not in given:
+            out[name] = codec.blank(lines)
+            continue
+        with _as_given():
+            cells = codec.padded(codec.cells(given_values(codec, given[name])))
+        out[name] = np.repeat(cells, lines // len(cells), axis=0)
+    return out
+
+
+def given_values(codec: DenseCodec, values: Any) -> pa.Array:
+    """Given cells of a dense column as Arrow values of the column's type: one, or one a line."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.Array):
+        return values
+    listed = (
+        list(values) if is_sequence(values) else [values.value if isinstance(values, OneCell) else values]
+    )
+    return pa.concat_arrays([codec.one(_missing_as_none(_plain(value), codec)) for value in listed])
+
+
+def _missing_as_none(value: Any, codec: DenseCodec) -> Any:
+    """A frame's missing array or text is NaN; a number may be one."""
+    is_nan = isinstance(value, float) and value != value
+    return None if is_nan and not pa.types.is_floating(codec.arrow_type) else value
+
+
+@contextmanager
+def _as_given() -> Iterator[None]:
+    """What a codec refuses is an error of the request."""
+    try:
+        yield
+    except (CodecError, TypeError) as error:  # TypeError: a list or dict where a value should be
+        raise GenerationError(f"given: {error}") from error
+
+
 def completed(
     codes_NS: np.ndarray,
     states_N: np.ndarray,
@@ -119,15 +160,17 @@ def given_codes(codec: Codec, values: Any, unseen: str | None = None) -> np.ndar
 
     Raises GenerationError for a value that the column cannot hold.
     """
+    if isinstance(codec, DenseCodec):
+        with _as_given():
+            found = codec.encode(given_values(codec, values))
+        return found if is_sequence(values) else found[0]
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         values = values.to_pylist()
     listed: Sequence[Any] = list(values) if is_sequence(values) else [values]
     place: dict[tuple[type, Any], int] = {}  # by type as well: 1 == True, but not in a column of text
-    try:
+    with _as_given():
         line_G = [place.setdefault((type(value), value), len(place)) for value in map(_plain, listed)]
         codes = np.stack([codec.codes_for(value, unseen) for _, value in place])
-    except (CodecError, TypeError) as error:  # TypeError: a list or dict where a value should be
-        raise GenerationError(f"given: {error}") from error
     return codes[line_G] if is_sequence(values) else codes[0]
 
 

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from ..batches import SetBatch, set_batch
+from ..batches import DenseCells, SetBatch, micro_batches, set_batch
 from ..errors import GenerationError, nearest
 from ..orders import FIRST, LAST, THEN, SlotOrders
+from ..tokenizer import as_arrow
 from .head import slot_log_probs
 from .saved import SavedModel
 from .score import row_nll, set_hidden_states, set_nll
+
+AT_ONCE = 2048  # rows
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class SetLikelihood:
 
     def __init__(self, model: SavedModel, device: torch.device) -> None:
         self.model, self.plan, self.tokenizer = model, model.plan, model.tokenizer
-        self.owner_S = self.plan.column_of_slot(self.tokenizer)
+        self.owner_S, self.weights = self.plan.column_of_slot(self.tokenizer), model.set_weights()
         names = self.tokenizer.columns
         self.place = {name: k for k, name in enumerate(names)}
         self.plan_K = np.array([self.place[name] for name in self.plan.columns])
@@ -86,34 +90,41 @@ class SetLikelihood:
     def log_prob(self, table: Any, question: Question) -> np.ndarray:
         """Cells that are absent are left out, as if the table had no such column in that row."""
         asked, given = self._split(question)
+        table = as_arrow(table)
+        self._require_exact(asked)
         codes, groups_BK = self._cells(table, asked, given, question.unseen)
+        dense = self._dense(table, [*asked, *given], question.unseen)
         scored_BK = groups_BK == THEN
         out = []
         for order_SB in self._orders(len(codes), groups_BK[:, self.plan_K], question.orders):
-            batch = self._batch(codes, order_SB, scored_BK[:, self.plan_K])
-            nll = set_nll(self.model.set_weights(), batch)
+            batch = self._batch(codes, order_SB, scored_BK[:, self.plan_K], dense)
+            nll = set_nll(self.weights, batch)
             out.append(-by_column(self.model, nll, codes) * scored_BK)
         return np.stack(out) + 0.0
 
     def probabilities(self, table: Any, target: str, question: Question) -> np.ndarray:
         """Given all other columns that the table has, or those of `given`."""
         slot_S = self.plan.slots == self.tokenizer.column_slots[self._known(target)].start
-        if len(self.tokenizer.codecs[target].slots) != 1:
+        if len(self.tokenizer.codecs[target].slots) != 1 or target in self.tokenizer.dense:
             raise GenerationError(
-                f"predict_proba: column {target!r} takes several tokens a value, so its values are too many "
-                "to list; draw them instead: impute(table, imputations=...)"
+                f"predict_proba: column {target!r} takes several tokens a value, or is no token at all, so "
+                "its "
+                "values are too many to list; draw them instead: impute(table, imputations=...)"
             )
         slot = int(np.flatnonzero(slot_S)[0])
         names = self.tokenizer.columns if question.given is None else map(self._known, question.given)
         given = [name for name in names if name != target]
+        table = as_arrow(table)
         codes, groups_BK = self._cells(table, [], given, question.unseen, lacking=question.given is None)
+        dense = self._dense(table, given, question.unseen)
         groups_BK[:, self.place[target]] = THEN
-        weights, total = self.model.set_weights(), np.zeros(())
+        weights, total = self.weights, np.zeros(())
         ids = slice(weights.base.offsets[slot], weights.base.offsets[slot + 1])
         for order_SB in self._orders(len(codes), groups_BK[:, self.plan_K], question.orders):
-            batch = self._batch(codes, order_SB, (groups_BK == THEN)[:, self.plan_K])
+            batch = self._batch(codes, order_SB, (groups_BK == THEN)[:, self.plan_K], dense)
             with torch.inference_mode():
-                hidden_BH = set_hidden_states(weights, batch)[slot]
+                parts = [part for part in micro_batches(batch, AT_ONCE) if isinstance(part, SetBatch)]
+                hidden_BH = torch.cat([set_hidden_states(weights, part)[slot] for part in parts])
                 log_p = slot_log_probs(hidden_BH, weights.base.embedding[ids], weights.base.bias[ids])
             total = total + log_p.double().exp().numpy()
         return total / question.orders
@@ -161,9 +172,26 @@ class SetLikelihood:
         share = float(orders == 1)
         return [SlotOrders(self.owner_S, share)(np.full(rows, o), groups_BK) for o in range(orders)]
 
-    def _batch(self, codes: np.ndarray, order_SB: np.ndarray, scored_BK: np.ndarray) -> SetBatch:
+    def _dense(self, table: pa.Table, columns: Sequence[str], unseen: str | None) -> DenseCells | None:
+        if not self.tokenizer.dense:
+            return None
+        cells = self.tokenizer.read_dense(table, columns, unseen)
+        return DenseCells({name: torch.from_numpy(found) for name, found in cells.items()})
+
+    def _require_exact(self, asked: Sequence[str]) -> None:
+        for place in [] if self.weights.features is None else self.weights.features.places():
+            if place.column in asked and not place.feature.exact:
+                raise GenerationError(
+                    f"log_prob: column {place.column!r} has feature {place.feature.name!r}, which has no "
+                    "likelihood: "
+                    "ask for the other columns (columns=[...]), given it or not"
+                )
+
+    def _batch(
+        self, codes: np.ndarray, order_SB: np.ndarray, scored_BK: np.ndarray, dense: DenseCells | None
+    ) -> SetBatch:
         modelled = torch.from_numpy(np.ascontiguousarray(codes[:, self.plan.slots].T).astype(np.int64))
-        return set_batch(modelled, order_SB, scored_BK[:, self.owner_S].T)
+        return set_batch(modelled, order_SB, scored_BK[:, self.owner_S].T, dense)
 
 
 def by_column(model: SavedModel, nll_SB: torch.Tensor, codes: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..codecs import DenseCodec
 from ..errors import ConfigError, nearest
 from ..tokenizer import TableTokenizer
 
@@ -55,6 +56,11 @@ class RowPlan:
                 break  # of two rows that seem level one may yet be later
         return tuple(rising)
 
+    def dense_slots(self, tokenizer: TableTokenizer) -> dict[int, DenseCodec]:
+        """The codec of each dense column, by its modelled slot."""
+        places = {name: tokenizer.column_slots[name].start for name in tokenizer.dense}
+        return {int(np.flatnonzero(self.slots == s)[0]): tokenizer.dense[n] for n, s in places.items()}
+
     def absent_slots(self, tokenizer: TableTokenizer) -> np.ndarray:
         """bool (S,): modelled slots whose code 0 says that the cell is not there: the first ones of columns
         with `missing: absent`."""
@@ -96,7 +102,9 @@ def column_order(
                 raise ConfigError(f"{setting}: column {name!r} stands there twice")
     if order == "entropy":
         entropies = marginal_entropies(codes, tokenizer)
-        rest: Sequence[str] = sorted(names, key=lambda name: entropies[name])
+        # the code of a dense column's cell says next to nothing of it: the largest cells come last
+        size = {name: codec.numbers_of_a_cell for name, codec in tokenizer.dense.items()}
+        rest: Sequence[str] = sorted(names, key=lambda name: (size.get(name, 0), entropies[name]))
     elif order == "schema":
         rest = names
     else:

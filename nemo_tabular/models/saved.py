@@ -25,6 +25,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..tokenizer import TableTokenizer
+from .dense import Features
 from .order import RowPlan
 from .weights import DecoderWeights, SetWeights
 
@@ -225,7 +226,28 @@ class SavedModel:
                 cross[f"{norm}_w"] = tensors[f"cross.{long}.weight"]
                 if self.config.normalization == "LayerNorm":
                     cross[f"{norm}_b"] = tensors[f"cross.{long}.bias"]
-        return SetWeights(self.weights(), tensors["column"], cross)
+        return SetWeights(self.weights(), tensors["column"], cross, self.features())
+
+    def features(self) -> Features | None:
+        """The trained column types of the dense columns. Raises FeatureError for one that is not installed,
+        CheckpointError where it has changed since."""
+        dense = self.plan.dense_slots(self.tokenizer)
+        if not dense:
+            return None
+        features, prefix = Features(dense, self.config.hidden_size), "features."
+        named = {n.removeprefix(prefix): t.float() for n, t in self.tensors.items() if n.startswith(prefix)}
+        try:
+            features.load_state_dict(named, strict=False)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"the model's column types are not those that it was trained with: {error}"
+            ) from None
+        missing = [name for name, _ in features.named_parameters() if name not in named]
+        if missing:
+            raise CheckpointError(
+                f"the model was saved without {missing[0]}: its column type has changed since"
+            )
+        return features.requires_grad_(False).eval()
 
 
 def decoder_block(tensors: dict[str, Tensor], layer: int, config: ModelConfig) -> dict[str, Tensor]:

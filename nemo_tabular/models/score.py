@@ -64,6 +64,7 @@ def set_hidden_states(weights: SetWeights, batch: SetBatch) -> Tensor:
     x = line_up(
         batch, shift_S1, partial(functional.embedding, weight=base.embedding), weights.column, base.begin
     )
+    x = x if weights.features is None else weights.features.seen(x, batch)
     query = functional.embedding(batch.order, base.position)
     if weights.cross is None:
         return by_slot(transformed(base, x + query), batch)
@@ -104,5 +105,7 @@ def set_nll(weights: SetWeights, batch: SetBatch, batch_size: int = 2048) -> Ten
         assert isinstance(piece, SetBatch)
         hidden = set_hidden_states(weights, piece).unbind(0)
         losses = torch.stack(slot_nll(base.embedding, base.bias, slots, piece.codes.unbind(0), *hidden))
+        for place, rows, nats in [] if weights.features is None else weights.features.losses(hidden, piece):
+            losses[place.slot] += torch.zeros_like(losses[place.slot]).index_add(0, rows, nats)
         parts.append(losses if piece.scored is None else losses * piece.scored)
     return torch.cat(parts, 1)

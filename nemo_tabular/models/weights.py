@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .dense import Features
 
 ACTIVATIONS = ("squared-relu", "gelu")
 
@@ -138,10 +139,12 @@ class SetWeights:
     cross: Mapping[str, Tensor] | None = None
     """Of `query: cross_attention`: q, k, v, proj (H, H), query_norm_w, final_w (H,), and with LayerNorm
     query_norm_b, final_b (H,)."""
+    features: Features | None = None
+    """The column types of the dense columns."""
 
     def ordered(self, slots: Sequence[int]) -> DecoderWeights:
         """The GPT of rows that have these slots in this order: one order is all that tells the two apart."""
-        assert self.cross is None, "only the additive query is a GPT in one order"
+        assert self.cross is None and self.features is None, "only the additive query is a GPT in one order"
         base, offsets = self.base, self.base.offsets
         ids = torch.cat([torch.arange(offsets[s], offsets[s + 1]) for s in slots])
         position = base.position[list(slots)]

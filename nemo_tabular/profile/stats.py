@@ -5,6 +5,7 @@ Enters arrays of one type, batch by batch; leaves the figures of a ColumnProfile
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nemo_tabular.profile.distinct import NumberCounter, WordCounter, word_counts
+from nemo_tabular.profile.nested import flattened, is_array
 
 TEXT_CAP = 65_536
 NUMBER_CAP = 8_192
@@ -38,6 +40,9 @@ class ColumnStats:
         return None, None
 
     def decimals(self) -> int | None:
+        return None
+
+    def cells(self) -> CellStats | None:
         return None
 
 
@@ -169,6 +174,79 @@ class _DecimalStats(ColumnStats):
         return self._counts
 
 
+@dataclass(frozen=True)
+class CellStats:
+    """What cells that are arrays of numbers have in common."""
+
+    shape: tuple[int, ...] | None
+    """Of every cell; None: they differ."""
+    shortest: int
+    longest: int
+    """Numbers of the shortest and the longest cell."""
+    mean: np.ndarray
+    std: np.ndarray
+    """float64 (numbers of a cell,) where all have one shape, else (1,)."""
+    holes: int
+    """Numbers that are missing, or not finite."""
+
+
+class _ArrayStats(ColumnStats):
+    """Cells that are arrays: their shapes, and moments of each number of a cell."""
+
+    def __init__(self, kind: pa.DataType, cap: int) -> None:
+        super().__init__(kind, cap)
+        self._shape: tuple[int, ...] | None = None
+        self._sizes: tuple[int, int] | None = None
+        self._holes, self._rows = 0, 0
+        self._low: float | None = None
+        self._high: float | None = None
+        self._moments = np.zeros((3, 1))  # count, sum, sum of squares
+
+    def update(self, values: pa.Array) -> None:
+        self.missing += values.null_count
+        flat = flattened(values.drop_null())
+        if not len(flat.sizes):
+            return
+        x = flat.values.astype(np.float64, copy=False)
+        finite = np.isfinite(x)
+        self._holes += int((~finite).sum())
+        least, most = int(flat.sizes.min()), int(flat.sizes.max())
+        known = self._sizes or (least, most)
+        self._sizes = min(known[0], least), max(known[1], most)
+        self._shape = flat.shape if not self._rows or self._shape == flat.shape else None
+        self._rows += len(flat.sizes)
+        if finite.any():
+            low, high = float(x[finite].min()), float(x[finite].max())
+            self._low = low if self._low is None else min(self._low, low)
+            self._high = high if self._high is None else max(self._high, high)
+        x = np.where(finite, x, 0.0).reshape(-1, most if self._shape else 1)
+        found = np.stack([np.full(x.shape[1], float(len(x))), x.sum(0), (x * x).sum(0)])
+        if found.shape != self._moments.shape and self._moments[0, 0]:
+            found, self._moments = (m.sum(1, keepdims=True) for m in (found, self._moments))
+        self._moments = self._moments + found
+
+    def range(self) -> tuple[Any, Any]:
+        if self._low is None or self._high is None or self.decimals() is None:
+            return self._low, self._high
+        return int(self._low), int(self._high)
+
+    def decimals(self) -> int | None:
+        kind = self.kind
+        while pa.types.is_nested(kind):
+            kind = kind.value_type
+        return 0 if pa.types.is_integer(kind) or pa.types.is_binary(kind) else None
+
+    def distinct(self) -> dict[Any, int] | None:
+        return None
+
+    def cells(self) -> CellStats | None:
+        least, most = self._sizes or (0, 0)
+        count = np.maximum(self._moments[0], 1)
+        mean = self._moments[1] / count
+        std = np.sqrt(np.maximum(self._moments[2] / count - mean**2, 0))
+        return CellStats(self._shape, least, most, mean, std, self._holes)
+
+
 def stats_of(kind: pa.DataType, text_cap: int = TEXT_CAP, number_cap: int = NUMBER_CAP) -> ColumnStats:
     """The running figures for a column of this Arrow type."""
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -176,6 +254,8 @@ def stats_of(kind: pa.DataType, text_cap: int = TEXT_CAP, number_cap: int = NUMB
         return _TextStats(plain, text_cap)
     if pa.types.is_boolean(plain):
         return _BoolStats(plain, number_cap)
+    if is_array(plain):
+        return _ArrayStats(plain, number_cap)
     if pa.types.is_decimal(plain):
         return _DecimalStats(plain, number_cap)
     return _NumberStats(plain, number_cap)

@@ -5,14 +5,15 @@ Enters record batches; leaves a TableProfile: per column what its values are, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from nemo_tabular.profile.nested import is_array
 from nemo_tabular.profile.sample import RowSample
-from nemo_tabular.profile.stats import NUMBER_CAP, TEXT_CAP, ColumnStats, stats_of
+from nemo_tabular.profile.stats import NUMBER_CAP, TEXT_CAP, CellStats, ColumnStats, stats_of
 
 SAMPLE_ROWS = 262_144
 
@@ -40,6 +41,8 @@ class ColumnProfile:
     """This column of the row sample, in row order; text is plain string."""
     max_bytes: int | None
     """Bytes of the longest text in UTF-8; None for columns that are not text."""
+    cells: CellStats | None = None
+    """Of columns whose cells are arrays of numbers; their `sample` is all null, whatever they hold."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,14 @@ def profile(
     sample_rows: int = SAMPLE_ROWS,
     text_cap: int = TEXT_CAP,
     number_cap: int = NUMBER_CAP,
+    unsampled: Collection[str] = (),
 ) -> TableProfile:
     """Profile a table in one pass.
 
     The sample is uniform without replacement: the `sample_rows` rows of lowest splitmix64(seed, row number).
     Distinct values are counted exactly up to `text_cap` for text (and 64 MB of it) and `number_cap` for the
-    rest. Memory: the sample (twice) and the counters. Raises ValueError when there is no batch at all.
-    """
+    rest. Cells that are arrays, and the columns of `unsampled`, are not kept in the sample. Memory: the
+    sample (twice) and the counters. Raises ValueError when there is no batch at all."""
     columns: list[ColumnStats] | None = None
     sample = RowSample(sample_rows, seed)
     names: list[str] = []
@@ -74,7 +78,7 @@ def profile(
             columns = [stats_of(f.type, text_cap, number_cap) for f in batch.schema]
         for stats, values in zip(columns, batch.columns, strict=True):
             stats.update(values)
-        sample.update(batch)
+        sample.update(_light(batch, unsampled))
     if columns is None:
         raise ValueError("no batches to profile: a table needs at least one row")
     rows = sample.table()
@@ -99,7 +103,17 @@ def _column(name: str, s: ColumnStats, rows: int, sample: pa.Array) -> ColumnPro
         distinct=s.distinct(),
         sample=sample,
         max_bytes=s.max_bytes,
+        cells=s.cells(),
     )
+
+
+def _light(batch: pa.RecordBatch, unsampled: Collection[str]) -> pa.RecordBatch:
+    """The batch without its large cells: no sample of them fits memory."""
+    heavy = [is_array(f.type) or f.name in unsampled for f in batch.schema]
+    if not any(heavy):
+        return batch
+    columns = [pa.nulls(batch.num_rows) if h else c for h, c in zip(heavy, batch.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nemo_tabular.errors import SchemaError, TabularError
+from nemo_tabular.profile import flattened, nested
 from nemo_tabular.readers.badrows import BadRows, shown
 from nemo_tabular.readers.cast import DICTIONARY, cast_batch, require_columns
+from nemo_tabular.readers.matrices import holds_matrices, stacked
 from nemo_tabular.schema.column import Schema, refuse_duplicates
 from nemo_tabular.schema.types import plain_type
 
@@ -77,6 +80,11 @@ def _as_plain(values: pa.Array, kind: pa.DataType, dictionary: bool) -> pa.Array
         return pc.cast(values.dictionary_decode(), kind)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if isinstance(values.type, pa.FixedShapeTensorType):
+        flat = flattened(values.storage.drop_null())
+        array = nested(flat.values, flat.sizes, kind, tuple(values.type.shape))
+        there = values.is_valid().to_numpy(zero_copy_only=False)
+        values = array.take(pa.array(np.cumsum(there) - 1, mask=~there))
     values = values if values.type == kind else pc.cast(values, kind)
     return values.dictionary_encode() if dictionary and pa.types.is_string(kind) else values
 
@@ -170,7 +178,7 @@ def _from_pandas(frame: Any) -> pa.Table:
     for i, name in enumerate(names):
         values = frame.iloc[:, i]
         try:
-            arrays.append(pa.Array.from_pandas(values))
+            arrays.append(stacked(values) if holds_matrices(values) else pa.Array.from_pandas(values))
         except (
             pa.ArrowInvalid,
             pa.ArrowTypeError,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from nemo_tabular.errors import TabularError
 from nemo_tabular.readers.lines import csv_lines, header_line
-from nemo_tabular.schema.column import Schema
+from nemo_tabular.schema.column import ARRAYS, Schema
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 GROUP_ROWS = 1 << 17  # rows of a Parquet row group: enough for its encodings, little enough for memory
@@ -45,6 +45,11 @@ def write_table(path: str | Path, schema: Schema | None = None) -> Iterator[Tabl
     """
     path = Path(path)
     kind = _suffixes(path)
+    arrays = [column.name for column in schema.columns if column.kind in ARRAYS] if schema else []
+    if arrays and kind[0] != ".parquet":
+        raise WriteError(
+            f"cannot write {path}: column {arrays[0]!r} holds arrays, which a CSV cannot; name it .parquet"
+        )
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)

@@ -3,12 +3,13 @@
 Enters a table or a YAML file; leaves a Schema.
 """
 
-from nemo_tabular.schema.column import CODECS, KINDS, Column, Schema, refuse_duplicates
+from nemo_tabular.schema.column import ARRAYS, CODECS, KINDS, Column, Schema, refuse_duplicates
 from nemo_tabular.schema.following import following
 from nemo_tabular.schema.infer import infer_schema
 from nemo_tabular.schema.types import arrow_type, plain_type
 
 __all__ = [
+    "ARRAYS",
     "CODECS",
     "KINDS",
     "Column",

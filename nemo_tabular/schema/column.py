@@ -28,9 +28,20 @@ DEFAULT_TYPES = {
     "timestamp": "timestamp[us]",
     "code": "string",
     "text": "string",
+    "vector": "list<item: double>",
+    "series": "list<item: double>",
+    "image": "list<item: uint8>",
 }
 KINDS = tuple(DEFAULT_TYPES)
-CODECS = ("category", "values", "digits", "calendar", "epoch", "text")
+CODECS = ("category", "values", "digits", "calendar", "epoch", "text", "real", "bytes", "array")
+ARRAYS = ("vector", "series", "image")
+"""Kinds whose cells are arrays of numbers; each has a column type of its own name."""
+DENSE_CODEC = {
+    **dict.fromkeys(("integer", "decimal", "float"), "real"),
+    **dict.fromkeys(("text", "code", "category"), "bytes"),
+    **dict.fromkeys(ARRAYS, "array"),
+}
+"""How the cells of a kind are laid out for a column type that reads them as they are, not as tokens."""
 HEADING = """\
 # What each column holds, and how it becomes tokens. Edit it freely: every key but `name`, `kind` and
 # `codec` may be left out. `why` says what the inference saw; nothing reads it.
@@ -43,11 +54,13 @@ class Column:
 
     name: str
     kind: str
-    """category | boolean | integer | decimal | float | date | time | timestamp | code | text"""
+    """category | boolean | integer | decimal | float | date | time | timestamp | code | text | vector |
+    series | image"""
     type: str
     """Arrow type as Arrow prints it: `int64`, `double`, `string`, `timestamp[us, tz=Europe/Paris]`, ..."""
     codec: str
-    """category | values | digits | calendar | epoch | text: how values become tokens"""
+    """category | values | digits | calendar | epoch | text: how values become tokens; real | bytes | array:
+    how cells are laid out for a `feature`"""
     nullable: bool = True
     """Whether a value may be missing; a missing value in a column that says false is a bad row."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +77,11 @@ class Column:
     """Decimal mark of numbers in text."""
     thousands: str = ""
     """Mark between groups of three digits of numbers in text."""
+    feature: str = ""
+    """Column type of the cgm that reads and writes the cells as they are: mixture, text, vector, series,
+    image or one of your own (docs/features.md); empty: cells are tokens."""
+    shape: tuple[int, ...] = ()
+    """Of each cell's array, such as [8, 8]; empty for lists of one dimension that differ in length."""
     prefix: str = ""
     """Text in front of every number, such as a currency sign."""
     suffix: str = ""
@@ -73,11 +91,35 @@ class Column:
         where = f"column {self.name!r}"
         _check_member(where, "kind", self.kind, KINDS)
         _check_member(where, "codec", self.codec, CODECS)
+        self._check_dense(where)
         _check_member(where, "missing", self.missing, ("value", "absent"))
         arrow_type(self.type, where)
         if not isinstance(self.options, Mapping):
             raise SchemaError(f"{where}: options must be a mapping of option to value, got {self.options!r}")
         object.__setattr__(self, "missing_values", _texts(where, self.missing_values))
+
+    def _check_dense(self, where: str) -> None:
+        """A feature says how its cells are laid out, so `feature: mixture` is all there is to add to a
+        column."""
+        if self.kind in ARRAYS and not self.feature:
+            object.__setattr__(self, "feature", self.kind)
+        if self.feature:
+            if self.kind not in DENSE_CODEC:
+                raise SchemaError(
+                    f"{where}: no feature reads cells of kind {self.kind}; leave feature out, or choose "
+                    "among "
+                    f"the kinds {', '.join(DENSE_CODEC)}"
+                )
+            object.__setattr__(self, "codec", DENSE_CODEC[self.kind])
+        elif self.codec in DENSE_CODEC.values():
+            raise SchemaError(f"{where}: codec {self.codec} needs a feature that reads its cells")
+        try:
+            shape = tuple(int(size) for size in self.shape)
+        except (TypeError, ValueError):
+            shape = (0,)
+        if any(size < 1 for size in shape):
+            raise SchemaError(f"{where}: shape must be a list of sizes such as [8, 8], got {self.shape!r}")
+        object.__setattr__(self, "shape", shape)
 
     @property
     def arrow(self) -> pa.DataType:
@@ -93,6 +135,8 @@ class Column:
                 out[f.name] = list(value) if isinstance(value, tuple) else value
         if "options" in out:
             out["options"] = dict(self.options)
+        if self.kind in ARRAYS and self.feature == self.kind:
+            del out["feature"]  # it follows from the kind, and changes with it
         return out
 
     @classmethod
@@ -109,13 +153,15 @@ class Column:
                 raise SchemaError(
                     f"{where}: unknown key {key!r}{nearest(str(key), known)}; known: {', '.join(known)}"
                 )
-        for key in ("kind", "codec"):
+        dense = bool(given.get("feature")) or given.get("kind") in ARRAYS
+        for key in ("kind", *(() if dense else ("codec",))):
             if key not in given:
                 raise SchemaError(
                     f"{where}: needs a {key}, one of {', '.join(KINDS if key == 'kind' else CODECS)}"
                 )
         values = dict(given)
         _check_member(where, "kind", values["kind"], KINDS)
+        values.setdefault("codec", DENSE_CODEC.get(values["kind"], ""))
         values.setdefault("type", DEFAULT_TYPES[values["kind"]])
         if not isinstance(values.get("nullable", True), bool):
             raise SchemaError(f"{where}: nullable must be true or false, got {values['nullable']!r}")

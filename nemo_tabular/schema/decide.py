@@ -12,13 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from nemo_tabular.errors import SchemaError
-from nemo_tabular.profile import ColumnStats
+from nemo_tabular.profile import ColumnStats, is_array
 from nemo_tabular.schema.column import DEFAULT_TYPES, Column
 from nemo_tabular.schema.dateformats import kind_of
 from nemo_tabular.schema.dates import FormatReading, IsoReading, first_day_first
 from nemo_tabular.schema.evidence import TextEvidence
 from nemo_tabular.schema.numbers import BigIntegerReading, FloatReading, IntegerReading, MarkedReading
 from nemo_tabular.schema.reading import BooleanReading, Reading
+from nemo_tabular.schema.types import plain_type
 
 FEW_VALUES = 256  # numbers with no more distinct values than this get one token each
 SMALL_TABLE = 50  # below it, "half of the rows" says nothing
@@ -26,6 +27,7 @@ ID_ROWS = 1_000
 ID_SHARE = 0.5
 SURELY_ID_SHARE = 0.9
 SHORT_TEXT_BYTES = 32
+MOST_LEVELS = 256  # of an image's pixels: as many as fit a byte
 FEW_CODES = 1_024
 LATE_SHARE = 0.01  # a column of numbers in which at most this share is not a number is a broken column
 WIDE = 2**62  # the digits codec counts grid points in an int64
@@ -78,6 +80,8 @@ def decide_typed(name: str, stats: ColumnStats, rows: int) -> Column:
     if stats.missing == rows:
         why = f"all {rows:,} values are missing: a category with no value but missing"
         return Column(name, "category", "string", "category", why=why)
+    if is_array(kind):
+        return _array(name, stats, nullable)
     if pa.types.is_boolean(kind):
         return Column(name, "boolean", "bool", "category", nullable, why="booleans in the source")
     low, high = stats.range()
@@ -98,6 +102,36 @@ def decide_typed(name: str, stats: ColumnStats, rows: int) -> Column:
     if k in (0, 1):
         why = f"one value only, {low}: {say}" if k else f"no finite value: {say}"
     return Column(name, word, str(kind), codec, nullable, why=why)
+
+
+def _array(name: str, stats: ColumnStats, nullable: bool) -> Column:
+    """Lists of numbers and bytes: an image, a vector, or a series where cells differ in length."""
+    cells, (low, high) = stats.cells(), stats.range()
+    assert cells is not None
+    if cells.holes:
+        raise SchemaError(
+            f"column {name!r}: {cells.holes:,} numbers within its lists are missing or not finite; fill "
+            "them, or "
+            f"leave the column out (command line: --drop {name})"
+        )
+    where, kind = f"between {low} and {high}", str(plain_type(stats.kind, f"column {name!r}"))
+    if cells.shape is None:
+        if pa.types.is_nested(stats.kind) and pa.types.is_nested(stats.kind.value_type):
+            raise SchemaError(
+                f"column {name!r}: its nested lists differ in shape; make them one shape, or leave the "
+                "column "
+                f"out (command line: --drop {name})"
+            )
+        why = f"lists of {cells.shortest:,} to {cells.longest:,} numbers {where}: a series"
+        return Column(name, "series", kind, "array", nullable, why=why)
+    shape = "x".join(map(str, cells.shape))
+    whole = stats.decimals() == 0 and low is not None and low >= 0 and high <= MOST_LEVELS - 1
+    if whole and len(cells.shape) > 1:
+        why = f"arrays of shape {shape}, whole numbers {where}: an image of {high + 1} levels"
+        options = {"levels": int(high) + 1}
+        return Column(name, "image", kind, "array", nullable, options, why=why, shape=cells.shape)
+    why = f"arrays of shape {shape}, numbers {where}: a vector (kind: image or series if it is one)"
+    return Column(name, "vector", kind, "array", nullable, why=why, shape=cells.shape)
 
 
 def _winner(e: TextEvidence, readings: Sequence[Reading]) -> Reading | None:
@@ -284,6 +318,9 @@ def _string(
 ) -> Column:
     """Text: a category while it repeats, short text by bytes, or the id error."""
     codec, marks = hint.get("codec"), hint.get("missing_values", ("",))
+    if hint.get("feature"):
+        why = f"texts of up to {e.max_bytes:,} bytes"
+        return Column(e.name, "text", "string", "text", e.empty > 0, why=why)
     absent = [w for w in marks if e.missing_words.get(w)]
     k, nullable = e.distinct - len(absent), e.empty > 0 or bool(absent)
     count = f"at least {k:,}" if e.overflown else f"{k:,}"
@@ -313,8 +350,9 @@ def _string(
     raise SchemaError(
         f"column {e.name!r} has {count} distinct texts of up to {e.max_bytes:,} bytes in {e.rows:,} rows, "
         "more than "
-        f"max_categories ({max_categories:,}); leave it out with drop: [{e.name}], set codec: text, or "
-        "raise max_categories"
+        f"max_categories ({max_categories:,}); leave it out with drop: [{e.name}], set codec: text, set "
+        f"feature: text for a model.kind cgm (command line: --set {e.name}.feature=text), or raise "
+        "max_categories"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from nemo_tabular.errors import ConfigError, StoreError, nearest
 from nemo_tabular.schema import Schema
+from nemo_tabular.store.cells import StoredCells
 from nemo_tabular.store.index import read_index
 from nemo_tabular.store.manifest import Manifest, check_files, load_manifest
 from nemo_tabular.tokenizer import NUM_SPECIAL, TableTokenizer
@@ -157,6 +158,15 @@ class TokenStore:
         starts = index.pointers // index.dtype.itemsize
         rows = (index.lengths.astype(np.int64) - 2) // self.manifest.num_slots
         return Documents(np.memmap(data, index.dtype, "r"), starts, rows, self.manifest.num_slots)
+
+    def cells(self, *splits: str) -> dict[str, StoredCells]:
+        """The cells of each dense column, of these splits one after another."""
+        sizes = [(name, self.manifest.splits[self._known(name)].rows) for name in splits]
+        columns = self.tokenizer.columns
+        return {
+            name: StoredCells(self.path, sizes, columns.index(name), codec)
+            for name, codec in self.tokenizer.dense.items()
+        }
 
     @cached_property
     def marginal_counts(self) -> list[np.ndarray]:

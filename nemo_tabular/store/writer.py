@@ -21,6 +21,7 @@ from nemo_tabular.errors import ConfigError, StoreError
 from nemo_tabular.profile import profile, splitmix64
 from nemo_tabular.readers import Spool, TableReader, open_table
 from nemo_tabular.schema import Schema, following, infer_schema
+from nemo_tabular.store.cells import CellWriter
 from nemo_tabular.store.files import SplitWriter
 from nemo_tabular.store.groups import DocumentOrder, group_starts, row_hash
 from nemo_tabular.store.manifest import NAME, FileStamp, Manifest, SplitSize, file_sha256
@@ -97,6 +98,13 @@ class _Build:
         self.folder, self.reader, self.schema = folder, reader, schema
         self.fractions, self.seed, self.unseen = fractions, seed, unseen
         self.by_group = bool(schema.group_by or schema.order_by)
+        dense = [column.name for column in schema.coded if column.feature]
+        if self.by_group and dense:
+            raise ConfigError(
+                f"columns {', '.join(dense)} have a feature, which only models of single rows know; "
+                "histories "
+                "(group_by, order_by) are for tokens: leave the columns out, or prepare without group_by"
+            )
         self.first: np.uint64 | None = np.uint64(0)  # key of the document of the table's first row
 
     def run(self, tokenizer: TableTokenizer | None, extend: TableTokenizer | None) -> None:
@@ -111,7 +119,8 @@ class _Build:
             batches = order.watch(batches) if order else batches
             if tokenizer is None:
                 coded = [column.name for column in self.schema.coded]
-                found = profile(b.select(coded) for b in batches)
+                long = [column.name for column in self.schema.coded if column.codec == "bytes"]
+                found = profile((b.select(coded) for b in batches), unsampled=long)
                 fit = TableTokenizer.fit if extend is None else extend.extended
                 tokenizer = fit(self.schema, found)
             else:
@@ -123,16 +132,25 @@ class _Build:
 
     def write(self, tokenizer: TableTokenizer, batches: Iterable[pa.RecordBatch]) -> None:
         """Encode the batches into the splits, then write tokenizer, counts and manifest."""
+        names = [name for name, fraction in zip(SPLITS, self.fractions, strict=True) if fraction > 0]
         writers = {
             name: SplitWriter(self.folder, name, tokenizer.dtype, tokenizer.num_slots, tokenizer.vocab_size)
-            for name, fraction in zip(SPLITS, self.fractions, strict=True)
-            if fraction > 0
+            for name in names
         }
+        self.cells = {
+            name: {
+                column: CellWriter(self.folder, name, tokenizer.columns.index(column), codec)
+                for column, codec in tokenizer.dense.items()
+            }
+            for name in names
+        }
+        beside = [cells for columns in self.cells.values() for cells in columns.values()]
+        every: list[SplitWriter | CellWriter] = [*writers.values(), *beside]
         try:
             self.encode(tokenizer, batches, [writers.get(name) for name in SPLITS])
-            files = {name: stamp for writer in writers.values() for name, stamp in writer.finish().items()}
+            files = {name: stamp for writer in every for name, stamp in writer.finish().items()}
         except BaseException:
-            for writer in writers.values():
+            for writer in every:
                 writer.abandon()
             raise
         self.finish(tokenizer, writers, files)
@@ -144,6 +162,7 @@ class _Build:
         row, previous = 0, None
         for batch in small_batches(batches):
             ids = tokenizer.encode(batch, unseen=self.unseen)
+            dense = tokenizer.encode_dense(batch, unseen=self.unseen)
             if self.by_group:
                 keys = row_hash(batch, self.schema.group_by)
                 starts, previous = group_starts(keys, previous), keys[-1]
@@ -159,6 +178,8 @@ class _Build:
                     writer.add(ids[mine], starts[mine])
                 else:
                     writer.add_rows(ids, mine)
+                    for column, cells in dense.items():
+                        self.cells[writer.name][column].add(cells, mine)
         if not row:
             raise StoreError(f"{self.reader.source} has no rows: there is nothing to prepare")
 

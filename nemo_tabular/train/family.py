@@ -15,12 +15,14 @@ from ..config import Config
 from ..engine.launch import ProcessGroupCollection
 from ..engine.stage import Stage
 from ..errors import ConfigError, nearest
+from ..features import find_feature
 from ..models.cgm import NEVER, TabularCGM
 from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
 from ..models.saved import SavedModel
 from ..models.transfer import Transfer, order_after
 from ..orders import SlotOrders
+from ..schema import Schema
 from ..store import TokenStore
 
 log = logging.getLogger("nemo_tabular")
@@ -91,6 +93,13 @@ class Family(ABC):
         return [
             name for name in ("train", "validation") if split in ("all", name) and name in self.store.splits
         ]
+
+    @property
+    def exact(self) -> bool:
+        """Whether all that is learnt has a likelihood; if not, the last weights are the best that is
+        known."""
+        dense = self.store.tokenizer.dense
+        return all(find_feature(codec.feature, name).exact for name, codec in dense.items())
 
     def blend(self, split: str) -> Blend | None:
         """How a store's tables are mixed; None: in proportion. Raises ConfigError for names it lacks."""
@@ -244,6 +253,9 @@ class RowCGM(Family):
         share = {"random": 0.0, "fixed": 1.0, "mixed": self.config.model.fixed_share}
         return self._batches(split, share[str(self.config.model.order)])
 
+    def model_options(self) -> dict[str, Any]:
+        return {"dense": self.plan.dense_slots(self.store.tokenizer)}
+
     def calibration_batches(self) -> Batches:
         """In the order that samples are drawn in: fixed where a share of the rows was."""
         return self._batches("all", 0.0 if self.config.model.order == "random" else 1.0)
@@ -259,7 +271,24 @@ class RowCGM(Family):
             SlotOrders(self.plan.column_of_slot(tokenizer), fixed_share, seed),
             self._absent,
             self.blend(split),
+            cells=self.store.cells(*self._splits(split)),
         )
+
+
+def require_known(config: Config, schema: Schema) -> None:
+    """Raise ConfigError for columns that the model's kind cannot read, FeatureError for a feature that is
+    unknown."""
+    dense = [column for column in schema.coded if column.feature]
+    if dense and config.model.kind != "cgm":
+        raise ConfigError(
+            f"columns {', '.join(column.name for column in dense)} have a feature (images, series, long "
+            "texts, ...), "
+            f"which model.kind {config.model.kind!r} cannot read: use model.kind=cgm (Synthesizer('cgm')), "
+            "or leave "
+            "the columns out of the schema"
+        )
+    for column in dense:
+        find_feature(column.feature, column.name)
 
 
 FAMILIES: dict[tuple[str, str], type[Family]] = {

@@ -32,7 +32,7 @@ from ..models.transfer import restored
 from ..store import TokenStore
 from .calibrate import PRIOR, PRIOR_RESTORED, calibrate
 from .checkpoints import Checkpoints, Found, TrainState
-from .family import find_family
+from .family import find_family, require_known
 from .logs import RunLog
 from .loop import Loop, stop_signals
 from .schedule import num_steps, resolve
@@ -72,9 +72,11 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
+    require_known(config, store.schema)
     histories = store.manifest.mode != "rows"
     config, saved = restored(config)
-    config = resolve(config, store.manifest.splits["train"].documents, histories)
+    columns = len(store.tokenizer.columns)
+    config = resolve(config, store.manifest.splits["train"].documents, histories, columns)
     find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
@@ -183,7 +185,7 @@ class _Run:
             return None
         limit = self.config.trainer.limit_val_rows
         batches, plan = self.family.batches("validation"), self.family.plan
-        return Validation(batches, self.store.tokenizer, plan, limit, self.device)
+        return Validation(batches, self.store.tokenizer, plan, limit, self.device, self.family.exact)
 
     def run(self) -> TrainResult:
         self.checkpoints = self._checkpoints()

@@ -3,11 +3,13 @@
 Many independent series of one law stand side by side as columns. The forecaster knows neither the law nor its
 order; it estimates. So it is held to what estimates from the rows that its network reads allow:
 
-- Means: no worse than least squares of the true order, which knows the order, on those rows; both are run.
-- Widths: those of the true law, wider by what an estimated mean adds, `sqrt(1 + rms error ** 2)`.
+- Means and widths: no worse, and no wider, than the predictive law of one who knows the order and has those
+  rows and a flat prior: weights and scale are drawn from what the rows leave open, and paths from them.
+- Widths: no narrower than the true law.
 - Each within three standard errors of the mean over the series, from the sizes of the samples:
-  `1 / sqrt(2 n)` for a scale estimated from n rows, `QUANTILE` for a width read off the paths,
-  `sqrt(p (1 - p) / series)` for coverage.
+  `1 / sqrt(2 n)` for a scale estimated from n rows or a root mean square of n errors, so `1 / sqrt(n)` for
+  the ratio of two of the latter; `QUANTILE` for a width read off the paths; `sqrt(p (1 - p) / n)` for the
+  coverage of n forecasts.
 
 A width is that of the central 80 %, because the tails of a forecast that has not seen many rows are, rightly,
 heavier than Gaussian ones.
@@ -22,7 +24,7 @@ from nemo_tabular.generate.choose import choose_codecs
 from nemo_tabular.generate.paths import PathSampler
 from nemo_tabular.models.series import SavedForecaster
 
-ROWS, SERIES, STEPS, PATHS, BURN = 240, 40, 6, 200, 100
+ROWS, SERIES, STEPS, PATHS, BURN = 240, 30, 6, 200, 100
 NORMAL_80 = 2 * 1.2816  # width of the central 80 % of a standard normal
 QUANTILE = (
     np.sqrt(2 * 0.1 * 0.9 / PATHS) / 0.1755 / NORMAL_80
@@ -71,17 +73,26 @@ def foreseen(past: np.ndarray, weights: list[float], constant: float = 0.0) -> n
     return np.array(rows[len(weights) :])
 
 
-def least_squares(history: np.ndarray, order: int, rows: int) -> np.ndarray:
-    """Forecasts (H, C) by an autoregression of this order, each column's fitted to its last rows."""
-    out = []
+def informed(history: np.ndarray, order: int, rows: int) -> np.ndarray:
+    """Paths (P, H, C) of the predictive law of an autoregression of this order, given its last rows."""
+    rng, out = np.random.default_rng(1), []
     for y in history[-rows:].T:
         x = np.column_stack([np.ones(rows - order), *(y[order - k : rows - k] for k in range(1, order + 1))])
-        constant, *weights = np.linalg.lstsq(x, y[order:], rcond=None)[0]
-        out.append(foreseen(y, weights, constant))
-    return np.array(out).T
+        inverse = np.linalg.inv(x.T @ x)
+        fitted = inverse @ x.T @ y[order:]
+        freedom = rows - 2 * order - 1
+        sigma = np.sqrt(((y[order:] - x @ fitted) ** 2).sum() / rng.chisquare(freedom, PATHS))
+        drawn = rng.normal(size=(PATHS, order + 1)) @ np.linalg.cholesky(inverse).T
+        weights = fitted + sigma[:, None] * drawn
+        path = list(np.repeat(y[-order:, None], PATHS, 1))
+        for _ in range(STEPS):
+            mean = weights[:, 0] + sum(weights[:, k] * path[-k] for k in range(1, order + 1))
+            path.append(mean + sigma * rng.normal(size=PATHS))
+        out.append(path[order:])
+    return np.array(out).transpose(2, 1, 0)
 
 
-@pytest.mark.parametrize("weights", [[0.0], [0.7], [1.2, -0.5], [0.5, 0.3]], ids=str)
+@pytest.mark.parametrize("weights", [[0.0], [0.7], [1.2, -0.5]], ids=str)
 def test_autoregressions(sampler, weights):
     y = autoregression(weights)
     history, future = y[:-STEPS], y[-STEPS:]
@@ -92,16 +103,17 @@ def test_autoregressions(sampler, weights):
     spread = np.sqrt(np.cumsum(np.square(response)))[:, None]
     mean = foreseen(history, weights)
     paths = paths_of(sampler, history, choose_codecs(sampler, history))
-    rows = sampler.model.rows
+    yardstick = informed(history, len(weights), sampler.model.rows)
 
     def error(forecast: np.ndarray) -> np.ndarray:
         return np.sqrt((((forecast - mean) / spread) ** 2).mean(1))  # over the series, at each step
 
-    chance = 1 + SURE / np.sqrt(2 * SERIES)
-    allowed = np.sqrt(error(least_squares(history, len(weights), rows)) ** 2 + 1 / PATHS)
-    assert (error(paths.mean(0)) < chance * allowed).all(), "means"
-    found, sure = (width(paths) / spread).mean(1), SURE * width_error(rows)
-    assert (found > 1 - sure).all() and (found < np.sqrt(1 + allowed**2) + sure).all(), "widths"
+    chance = 1 + SURE / np.sqrt(SERIES)
+    assert (error(paths.mean(0)) < chance * error(yardstick.mean(0))).all(), "means"
+    found, widest = ((width(x) / spread).mean(1) for x in (paths, yardstick))
+    one = width_error(sampler.model.rows)
+    both = np.hypot(one, QUANTILE / np.sqrt(SERIES))  # the yardstick's widths are read off paths, too
+    assert (found > 1 - SURE * one).all() and (found < widest + SURE * both).all(), "widths"
     assert covered(paths, future).mean() == pytest.approx(0.8, abs=SURE * coverage_error(SERIES))
 
 
@@ -133,20 +145,22 @@ def test_season_with_noise(sampler):
 
 
 def test_volatility_that_moves(sampler):
+    """It is followed, and no less closely than by the scale that the network is shown."""
     rng = np.random.default_rng(2)
     variance, y = np.ones(SERIES), np.zeros((BURN + ROWS + STEPS, SERIES))
-    spreads, running = np.zeros_like(y), np.ones(SERIES)
+    spreads = np.zeros_like(y)
     for t in range(len(y)):
         spreads[t] = np.sqrt(variance)
         y[t] = spreads[t] * rng.normal(size=SERIES)
         variance = 0.02 + 0.15 * y[t] ** 2 + 0.83 * variance
-        running = 0.9 * running + 0.1 * y[t] ** 2 if t < len(y) - STEPS else running
-    paths = paths_of(sampler, y[BURN:-STEPS])
-    said, true = np.log(width(paths)[0]), np.log(spreads[-STEPS])
-    filtered = np.corrcoef(np.log(running), true)[0, 1]  # by a running mean that was told its decay
-    error = (1 - filtered**2) / np.sqrt(SERIES)
-    assert np.corrcoef(said, true)[0, 1] > filtered - SURE * error
-    assert abs((said - true).mean()) < SURE * (said - true).std() / np.sqrt(SERIES) + 1 / sampler.model.rows
+    history, true = y[BURN:-STEPS], np.log(spreads[-STEPS])
+    reading = sampler.read(history, choose_codecs(sampler, history), dependent=False)
+    paths = sampler.paths(reading, STEPS, PATHS, 1)
+    said = np.log(width(paths)[0])
+    shown = np.corrcoef(np.log(reading.cursor.scale), true)[0, 1] / np.hypot(1, QUANTILE / true.std())
+    followed = np.corrcoef(said, true)[0, 1]
+    assert followed > SURE / np.sqrt(SERIES) and followed > shown - SURE * (1 - shown**2) / np.sqrt(SERIES)
+    assert abs((said - true).mean()) < SURE * (said - true).std() / np.sqrt(SERIES)
     assert covered(paths, y[-STEPS:]).mean() == pytest.approx(0.8, abs=SURE * coverage_error(SERIES))
 
 
@@ -154,14 +168,14 @@ def test_vector_autoregression_with_correlated_shocks(sampler):
     """The first column's past helps the second: what the row before says of it is carried by the copula; what
     earlier rows say, at most `.4 ** 2 * .5 ** 2 / (1 - .5 ** 2)` of variance, is not."""
     matrix, root = np.array([[0.5, 0.0], [0.4, 0.5]]), np.array([[1.0, 0.0], [0.6, 0.8]])
-    systems, rows, unseen = 24, sampler.model.rows, 0.4**2 * 0.5**2 / (1 - 0.5**2)
+    systems, rows, unseen = SERIES, sampler.model.rows, 0.4**2 * 0.5**2 / (1 - 0.5**2)
     widths, correlations, errors = [], [], []
     for seed in range(systems):
         rng = np.random.default_rng(seed)
         y = np.zeros((BURN + ROWS, 2))
         for t in range(1, len(y)):
             y[t] = matrix @ y[t - 1] + root @ rng.normal(size=2)
-        paths = sampler.paths(sampler.read(y[BURN:], [ResidualCodec()] * 2), 1, PATHS, 1)
+        paths = sampler.paths(sampler.read(y[BURN:], [ResidualCodec()] * 2), 1, PATHS, seed)
         widths.append(width(paths)[0])
         score = np.argsort(np.argsort(paths[:, 0], 0), 0)
         correlations.append(2 * np.sin(np.pi / 6 * np.corrcoef(score.T)[0, 1]))  # Pearson's, by Spearman's

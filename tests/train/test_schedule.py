@@ -30,16 +30,30 @@ def test_what_is_set_by_hand_stays():
     assert resolve(given, 100, histories=False) == given
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 40), (8_192, 28), (32_768, 14), (131_072, 7), (10**9, 2)])
-def test_a_cgm_passes_over_few_rows_more_often(rows, epochs):
+@pytest.mark.parametrize(
+    ("rows", "columns", "epochs"),
+    [(1, 15, 40), (8_192, 15, 28), (32_768, 15, 14), (131_072, 15, 7), (131_072, 60, 14), (10**9, 15, 2)],
+)
+def test_a_cgm_passes_more_often_over_few_rows_and_many_columns(rows, columns, epochs):
     cgm = load_config(overrides=["model.kind=cgm"])
-    assert resolve(cgm, rows, histories=False).trainer.max_epochs == epochs
+    assert resolve(cgm, rows, histories=False, columns=columns).trainer.max_epochs == epochs
+    assert resolve(cgm, 10**6, histories=False).optim.lr == 0.0045
     assert resolve(Config(), rows, histories=False).trainer.max_epochs == 6.5
 
 
 def test_histories_have_no_final_fit_and_wider_models_smaller_steps():
     config = resolve(load_config(overrides=["model.hidden_size=256"]), 10**6, histories=True)
     assert (config.trainer.final_fit, config.optim.lr) == (False, 0.00175)
+
+
+def test_batches_of_histories_are_few_documents_in_pieces_of_like_lengths():
+    data = resolve(Config(), 10**6, histories=True).data
+    assert (data.global_batch_size, data.micro_batch_size) == (16, 4)
+    larger = load_config(overrides=["data.global_batch_size=256", "data.micro_batch_size=null"])
+    assert resolve(larger, 10**6, histories=True).data.micro_batch_size == 32
+    cut = load_config(overrides=["model.num_layers=2", "model.pipeline_model_parallel_size=2"])
+    assert resolve(cut, 10**6, histories=True).data.micro_batch_size is None  # a pipeline's own choice
+    assert resolve(Config(), 10**6, histories=False).data.micro_batch_size is None
 
 
 def test_rate_rises_then_falls_and_is_never_zero():
