@@ -116,12 +116,9 @@ def test_a_table_that_contradicts_the_model_is_refused_with_every_difference(run
 
 def test_a_path_without_a_finished_model_is_named(small, tmp_path):
     (tmp_path / "empty").mkdir()
-    for name, message in (
-        ("nowhere", "cannot be read"),
-        ("empty", "holds no tokenizer.json: name the folder"),
-    ):
+    for name in ("nowhere", "empty"):
         nothing = Synthesizer("cgm", model__restore_from_path=str(tmp_path / name))
-        with pytest.raises(StoreError, match=f"{name}:? {message}"):
+        with pytest.raises(StoreError, match=rf"{name} holds no tokenizer\.json: name the folder"):
             nothing.fit(small)
     (tmp_path / "half" / "checkpoints").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="not finished"):
