@@ -32,7 +32,7 @@ SETTINGS = {
     "model__order": "random",
     "data__global_batch_size": 64,
     "optim__lr": 2e-3,
-    "trainer__max_epochs": 60,
+    "trainer__max_epochs": 30,
     "trainer__patience": 4,
     "trainer__final_fit": False,
     "trainer__num_threads": 1,
@@ -109,12 +109,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="where the picture goes, without a new result file")
+    parser.add_argument("--work", type=Path, help="folder of the run, which goes on there if it was stopped")
     parser.add_argument("overrides", nargs="*", help="settings, such as trainer.max_epochs=20")
     arguments = parser.parse_args()
     train, test = split(digits_table(), arguments.seed)
     schema = infer_schema(open_table(train), overrides={"ink": {"feature": "mixture"}})
     changed = dict(text.split("=", 1) for text in arguments.overrides)
     settings = SETTINGS | {name.replace(".", "__"): value for name, value in changed.items()}
+    resumed = arguments.work is not None and arguments.work.exists()
+    if arguments.work is not None:
+        settings["run__dir"] = arguments.work
     began = time.process_time()
     synthesizer = Synthesizer("cgm", run__seed=arguments.seed, **settings).fit(train, schema=schema)
     trained = time.process_time() - began
@@ -123,7 +127,7 @@ def main() -> None:
     began = time.process_time()
     synthesizer.sample(512, seed=9)
     found["images a CPU second"] = f"{512 / (time.process_time() - began):.0f}"
-    found["CPU seconds of training"] = f"{trained:.0f}"
+    found["CPU seconds of training"] = f"{trained:.0f}" + (" of a run that was stopped" if resumed else "")
     found["memory, GB"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}"
     for name, value in found.items():
         print(f"{name}: {value}")

@@ -2,8 +2,11 @@
 of your own: a context and noise enter, an image leaves in one go.
 
 A GAN has no likelihood: the column can be trained and drawn, given other columns or as their condition, but
-not scored, and early stopping does not look at it. The package's own `image` has one and is the better choice
+not scored, and training goes on to its last step. The package's own `image` has one and is the better choice
 where that matters; this one draws large images at once.
+
+Two networks that learn against each other want little momentum: train with optim.adam_beta1=0.5
+optim.lr=1e-3.
 
 Importing this file registers it; then `feature: gan_image` in the schema, or Schema overrides
 {"picture": {"feature": "gan_image"}}.
@@ -22,6 +25,9 @@ from nemo_tabular.codecs import ArrayCodec
 from nemo_tabular.features import Draw, Feature
 from nemo_tabular.features.image import ImageEncoder, ImageFeature, image_levels
 from nemo_tabular.schema import Column
+
+STEEPNESS = 0.5
+"""Price of the slope of the judge's verdict at real images (Mescheder et al. 2018)."""
 
 
 class Discriminator(nn.Module):
@@ -82,11 +88,15 @@ class GanImageFeature(Feature):
         """What the judge gets wrong, and what the generator does not get past it, in one backward pass: each
         side's loss sees the other's parameters as constants."""
         real, generator, judge = self._scaled(cells), self.decoder["generator"], self.decoder["judge"]
-        fake = generator(context, self._noise(cells))
-        told = context.detach()
-        judged = functional.softplus(-judge(real, told)) + functional.softplus(judge(fake.detach(), told))
+        fake, told = generator(context, self._noise(cells)), context.detach()
+        real.requires_grad_(torch.is_grad_enabled())
+        genuine = judge(real, told)
+        judged = functional.softplus(-genuine) + functional.softplus(judge(fake.detach(), told))
+        if torch.is_grad_enabled():  # a judge whose verdict is steep leads the generator astray (R1)
+            (slope,) = torch.autograd.grad(genuine.sum(), real, create_graph=True)
+            judged = judged + STEEPNESS * slope.flatten(1).square().sum(1)
         constants = {name: parameter.detach() for name, parameter in judge.named_parameters()}
-        return judged + functional.softplus(-functional_call(judge, constants, (fake, context)))
+        return judged + functional.softplus(-functional_call(judge, constants, (fake, told)))
 
     def _noise(self, cells: Tensor) -> Tensor:
         """From the cells themselves: a run that resumes, and ranks that share the work, draw the same."""

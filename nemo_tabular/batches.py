@@ -239,6 +239,7 @@ class SetBatches(RowBatches):
         slot_order: np.ndarray,
         orders: SlotOrders,
         absent: np.ndarray,
+        *,
         cells: Mapping[str, StoredCells] | None = None,
     ) -> None:
         """`absent` bool (S,): slots whose code 0 says that the cell is not there (first slots of columns with

@@ -234,10 +234,15 @@ def align(train: Any, test: Any, synthetic: Any, *, schema: Any = None, target: 
     for name in frames["train"].columns:
         if name in group_by:
             continue
+        if _holds_arrays(frames["train"][name]):
+            notes.append(f"{name}: its cells are arrays, which no score here compares; it is left out")
+            continue
         column, coded = _code_column(name, {r: f[name] for r, f in frames.items()}, kinds.get(name), notes)
         columns.append(column)
         for role in ROLES:
             data[role][name] = coded[role]
+    if not columns:
+        raise SchemaError("no column is left that could be compared: their cells are arrays")
     views = tuple(columns)
     whole = {role: CodedTable(views, data[role], len(frames[role])) for role in ROLES}
     return Tables(
@@ -286,7 +291,14 @@ def _groups(
 
 
 def _schema_kinds(schema: Schema | None) -> dict[str, str]:
-    return {} if schema is None else {c.name: KIND_OF_SCHEMA[c.kind] for c in schema.columns}
+    columns = () if schema is None else schema.columns
+    return {c.name: KIND_OF_SCHEMA[c.kind] for c in columns if c.kind in KIND_OF_SCHEMA}
+
+
+def _holds_arrays(values: pd.Series) -> bool:
+    """Whether the first cell that is there is a list or an array."""
+    first = next((v for v in values if isinstance(v, (list, np.ndarray)) or v is not None), None)
+    return values.dtype == object and isinstance(first, (list, np.ndarray))
 
 
 def _code_column(

@@ -54,7 +54,7 @@ class Feature(torch.nn.Module, ABC):
     exact: ClassVar[bool] = True
     """Whether `loss` is the negative log-likelihood in nats: of a value where values are discrete, of the
     density per unit of the column where they are a continuum. Where not (a GAN), the column can be trained
-    and drawn, but not scored, and does not count in validation."""
+    and drawn, but not scored; it does not count in validation, which then does not stop the training."""
     reads: ClassVar[str]
     """How its cells are laid out: array (kinds vector, series, image), real (numbers), bytes (texts)."""
 
@@ -108,17 +108,19 @@ class Feature(torch.nn.Module, ABC):
 def find_feature(name: str, column: str) -> type[Feature]:
     """The column type of this name: shipped, registered, or of an installed package. FeatureError where there
     is none."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in FEATURES and name in SHIPPED:
         import_module(SHIPPED[name])
-    elif name not in FEATURES and name in found:
+    if name in FEATURES:
+        return FEATURES[name]
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name in found:
         found[name].load()
     if name not in FEATURES:
         known = sorted({*FEATURES, *SHIPPED, *found})
         raise FeatureError(
-            f"column {column!r}: there is no feature {name!r}{nearest(name, known)}; known: "
-            f"{', '.join(known)}. "
-            f"Import the module that defines it first, or install a package with the entry point {GROUP}"
+            f"column {column!r}: there is no feature {name!r}{nearest(name, known)}; there are "
+            f"{', '.join(known)}. Import the module that defines it first, or install a package with the "
+            f"entry point {GROUP}"
         )
     return FEATURES[name]
 

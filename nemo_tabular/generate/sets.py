@@ -26,9 +26,12 @@ from .stream import PIECE, completed, given_cells, given_dense
 from .trie import RowDecoder, placement
 
 CHUNK = 512  # rows of one order; row i belongs to chunk i // CHUNK
-TILE = 64
-"""Rows with dense columns that are made together, whatever is asked of them: a number that a network draws
-depends in its last bits on how many rows it computes at a time."""
+SMALL_TILE = 64
+"""Rows with large dense cells that are made together; with small ones, as many as a chunk. Always the whole
+tile, whatever is asked of it: a number that a network draws depends in its last bits on how many rows it
+computes at a time."""
+LARGE_CELL = 8  # numbers
+PIECE_NUMBERS = 1 << 23  # of the cells of a finished table
 IMPUTATION = 1 << 48  # distance between the numbers of a row in two imputations
 
 
@@ -40,10 +43,14 @@ class SetStream:
         self.owner_S = self.plan.column_of_slot(self.tokenizer)
         self.order = model.config.order
         self.bias_V = self.weights.base.bias.numpy()
+        cells = [codec.numbers_of_a_cell for codec in self.tokenizer.dense.values()]
+        self.tile = CHUNK if max(cells, default=0) < LARGE_CELL else SMALL_TILE
+        fitting = PIECE_NUMBERS // max(cells, default=1) // self.tile * self.tile
+        self.piece = min(PIECE, max(self.tile, fitting))
         self._last: tuple[tuple[int, ...], RowDecoder] | None = None
 
     def tables(self, request: GenerationRequest) -> Iterator[pa.Table]:
-        """Rows first_row, ..., in tables of at most PIECE rows; at least one table, be it empty.
+        """Rows first_row, ..., in tables of at most `piece` rows; at least one table, be it empty.
 
         Raises GenerationError for a given column that is unknown, a value it cannot hold, and where every
         column is given.
@@ -52,8 +59,8 @@ class SetStream:
         known = given_dense(self.tokenizer, request.given, len(given_GW))
         if not request.rows:
             yield self.tokenizer.decode_codes(np.zeros((0, self.tokenizer.num_slots), np.int32))
-        for row in range(request.first_row, request.first_row + request.rows, PIECE):
-            rows = min(PIECE, request.first_row + request.rows - row)
+        for row in range(request.first_row, request.first_row + request.rows, self.piece):
+            rows = min(self.piece, request.first_row + request.rows - row)
             codes_NS, dense = self._rows(request, row, rows, given_GW, fixed_W, known)
             states_N = row_states(request.seed, row, rows)
             codes_NW = completed(codes_NS, states_N, self.plan, self.tokenizer)
@@ -102,11 +109,11 @@ class SetStream:
         order_SC = orders(chunks, np.tile(group_K, (len(chunks), 1)))
         if self.weights.features is not None:
             parts = []
-            for start in range(first // TILE * TILE, first + rows, TILE):
+            for start in range(first // self.tile * self.tile, first + rows, self.tile):
                 order_S = order_SC[:, start // CHUNK - chunks[0]]
                 given = given_GW[:, self.plan.slots[order_S[: fixed_S.sum()]]]
-                parts.append(self._filled(order_S, start, TILE, given, request, known))
-            here = slice(first % TILE, first % TILE + rows)
+                parts.append(self._filled(order_S, start, self.tile, given, request, known))
+            here = slice(first % self.tile, first % self.tile + rows)
             codes_NS = np.concatenate([codes for codes, _ in parts])[here]
             return codes_NS, {name: rows_of([cells[name] for _, cells in parts])[here] for name in known}
         # neighbours of equal orders are made together: they share prefixes, and a decoder

@@ -114,7 +114,13 @@ def given_values(codec: DenseCodec, values: Any) -> pa.Array:
     listed = (
         list(values) if is_sequence(values) else [values.value if isinstance(values, OneCell) else values]
     )
-    return pa.concat_arrays([codec.one(_plain(value)) for value in listed])
+    return pa.concat_arrays([codec.one(_missing_as_none(_plain(value), codec)) for value in listed])
+
+
+def _missing_as_none(value: Any, codec: DenseCodec) -> Any:
+    """A frame's missing array or text is NaN; a number may be one."""
+    is_nan = isinstance(value, float) and value != value
+    return None if is_nan and not pa.types.is_floating(codec.arrow_type) else value
 
 
 @contextmanager

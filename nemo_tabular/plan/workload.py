@@ -66,6 +66,8 @@ def of_store(config: Config) -> Workload:
     source = (
         f"{config.data.store}: {split.rows:,} training rows, {len(sizes)} tokens a row, {sum(sizes):,} ids"
     )
+    if tokenizer.dense:
+        source += f"; the networks of the columns {', '.join(tokenizer.dense)} are not counted"
     return Workload(sizes, histories, data.max_rows if histories else 1, sequences, source)
 
 

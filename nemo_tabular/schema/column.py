@@ -135,6 +135,8 @@ class Column:
                 out[f.name] = list(value) if isinstance(value, tuple) else value
         if "options" in out:
             out["options"] = dict(self.options)
+        if self.kind in ARRAYS and self.feature == self.kind:
+            del out["feature"]  # it follows from the kind, and changes with it
         return out
 
     @classmethod

@@ -77,13 +77,19 @@ class Family(ABC):
         """The rows of a split; "all": of training and validation."""
         if split != "all":
             return self.store.rows(split)
-        return np.concatenate([np.asarray(self.store.rows(name)) for name in self.splits(split)])
+        return np.concatenate([np.asarray(self.store.rows(name)) for name in self._splits(split)])
 
-    def splits(self, split: str) -> list[str]:
-        """The store's splits that it stands for."""
-        if split != "all":
-            return [split]
-        return [name for name in ("train", "validation") if name in self.store.splits]
+    def _splits(self, split: str) -> list[str]:
+        return [
+            name for name in ("train", "validation") if split in ("all", name) and name in self.store.splits
+        ]
+
+    @property
+    def exact(self) -> bool:
+        """Whether all that is learnt has a likelihood; if not, the last weights are the best that is
+        known."""
+        dense = self.store.tokenizer.dense
+        return all(find_feature(codec.feature, name).exact for name, codec in dense.items())
 
     def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
         """One stage of the model, untrained."""
@@ -220,7 +226,7 @@ class RowCGM(Family):
             self.plan.slots,
             SlotOrders(self.plan.column_of_slot(tokenizer), fixed_share, seed),
             self._absent,
-            self.store.cells(*self.splits(split)),
+            cells=self.store.cells(*self._splits(split)),
         )
 
 

@@ -138,7 +138,7 @@ class Loop:
         state = self.state
         assert self.validation is not None
         total, by_column = self.validation(self.step, self.rank, self.ranks)
-        better = total < state.best_nll
+        better = total < state.best_nll or not self.validation.decides
         state.validations.append((state.step, total))
         state.stale = 0 if better else state.stale + 1
         if better:

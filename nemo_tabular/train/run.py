@@ -177,7 +177,7 @@ class _Run:
             return None
         limit = self.config.trainer.limit_val_rows
         batches, plan = self.family.batches("validation"), self.family.plan
-        return Validation(batches, self.store.tokenizer, plan, limit, self.device)
+        return Validation(batches, self.store.tokenizer, plan, limit, self.device, self.family.exact)
 
     def run(self) -> TrainResult:
         self.checkpoints = self._checkpoints()

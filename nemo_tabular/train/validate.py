@@ -28,8 +28,10 @@ class Validation:
         plan: RowPlan,
         limit: int,
         device: torch.device,
+        decides: bool = True,
     ) -> None:
-        self.batches, self.device = batches, device
+        """`decides`: whether its figure says which weights are best."""
+        self.batches, self.device, self.decides = batches, device, decides
         if isinstance(batches, RowBatches):
             self.documents = self.items = min(limit, batches.num_items)
         else:

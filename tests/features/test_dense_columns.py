@@ -34,7 +34,7 @@ QUICK = {
     "data__global_batch_size": 64,
     "trainer__final_fit": False,
 }
-FEW = QUICK | {"model__hidden_size": 16, "trainer__max_steps": 2}
+FEW = QUICK | {"model__hidden_size": 16, "trainer__max_steps": 2, "trainer__final_fit": True}
 DENSE = {"size": {"feature": "mixture"}, "note": {"feature": "text", "options": {"width": 32}}}
 
 
@@ -113,6 +113,7 @@ def test_images_come_in_every_arrow_form(form, tmp_path):
     reader = open_table(tmp_path / "t.parquet")
     overrides = {"image": {"kind": "image", "shape": [2, 3], "options": {"levels": 5}}}
     schema = infer_schema(reader, overrides=overrides)
+    assert schema.column("image").feature == "image"
     store = prepare(reader, tmp_path / "store", schema=schema, splits=(0.8, 0.2))
     cells = store.cells("train", "validation")["image"]
     got = cells.take(np.arange(60))
@@ -312,6 +313,14 @@ def test_only_text_and_numbers_can_be_read_from_a_csv_too(table, tmp_path):
     synthesizer.fit(tmp_path / "t.csv", schema=infer_schema(reader, overrides=DENSE))
     assert synthesizer.write(tmp_path / "out.csv", 30, seed=1) == 30
     assert list(pd.read_csv(tmp_path / "out.csv").columns) == ["kind", "size", "note"]
+
+
+def test_reports_leave_arrays_out_and_say_so(table):
+    from nemo_tabular.evaluate import evaluate
+
+    report = evaluate(table[:200], table[200:350], table[350:], schema=schema_of(table), scores=["shapes"])
+    told = str(report)
+    assert "picture: its cells are arrays" in told or "picture: its cells are arrays" in str(report.notes)
 
 
 # ---- what cannot be ----

@@ -124,7 +124,7 @@ def saved(model) -> SavedModel:
         num_layers=config.num_layers,
         hidden_size=config.hidden_size,
     )
-    plan = type("Plan", (), {"sizes": SIZES})()
+    plan = type("Plan", (), {"sizes": SIZES, "dense_slots": lambda self, tokenizer: {}})()
     tensors = whole_tensors([model], dict(model.named_parameters()))
     return SavedModel(settings, plan, None, tensors, False, 1, {})
 
