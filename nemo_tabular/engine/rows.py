@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from . import launch as _launch  # prepares the import of megatron on a CPU  # noqa: F401  isort: skip
-from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region
+from megatron.core.tensor_parallel import (
+    copy_to_tensor_model_parallel_region,
+    reduce_from_tensor_model_parallel_region,
+)
 from megatron.core.tensor_parallel.layers import set_tensor_model_parallel_attributes
 
 PAD_TO = 16
@@ -41,10 +44,7 @@ class RowShare:
 
     def parameter(self, whole: Tensor) -> torch.nn.Parameter:
         """This rank's rows of `whole` (V, ...) as a parameter, zeros where they are padding."""
-        mine = whole.new_zeros(self.count, *whole.shape[1:])
-        part = whole[self.first : self.first + self.count]
-        mine[: len(part)] = part
-        made = torch.nn.Parameter(mine)
+        made = torch.nn.Parameter(self.part(whole))
         set_tensor_model_parallel_attributes(made, True, 0, 1)
         made.unpadded_rows = self.rows  # type: ignore[attr-defined]
         return made
@@ -59,6 +59,21 @@ class RowShare:
         return reduce_from_tensor_model_parallel_region(
             found.masked_fill(elsewhere.unsqueeze(-1), 0.0), group=self.group
         )
+
+    def whole_rows(self, table: Tensor, first: int, end: int) -> Tensor:
+        """Rows first .. end - 1, whole on every tensor-parallel rank; their gradient is the sum of all
+        ranks'."""
+        if self.group.size() == 1:
+            return table[first:end]
+        rows = torch.arange(first, end, device=table.device)
+        return copy_to_tensor_model_parallel_region(self.look_up(table, rows), group=self.group)
+
+    def part(self, whole: Tensor) -> Tensor:
+        """This rank's rows of `whole` (V, ...), zeros where they are padding."""
+        mine = whole.new_zeros(self.count, *whole.shape[1:])
+        part = whole[self.first : self.first + self.count]
+        mine[: len(part)] = part
+        return mine
 
     def of_every_rank(self, x: Tensor) -> Tensor:
         """(ranks, ...): a tensor of each tensor-parallel rank, no gradients."""

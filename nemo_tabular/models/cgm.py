@@ -28,6 +28,7 @@ from ..config import ModelConfig
 from ..engine.cross import CrossAttention
 from ..engine.launch import ProcessGroupCollection
 from ..engine.stage import WHOLE, Stage
+from .curves import Orders
 from .dense import Features
 from .gpt import TabularGPT
 from .lineup import by_slot, line_up
@@ -49,12 +50,22 @@ class TabularCGM(TabularGPT):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
+        orders: Orders = (),
         seed: int = 0,
         stage: Stage = WHOLE,
         dense: Mapping[int, DenseCodec] | None = None,
     ) -> None:
         """`dense`: codecs of the columns whose cells a column type reads, by their slot."""
-        super().__init__(model, precision, sizes, groups, log_marginals=log_marginals, seed=seed, stage=stage)
+        super().__init__(
+            model,
+            precision,
+            sizes,
+            groups,
+            log_marginals=log_marginals,
+            orders=orders,
+            seed=seed,
+            stage=stage,
+        )
         self.additive = model.query == "additive"
         crossing = stage.last and not self.additive
         self.cross = CrossAttention(self.config, groups, seed=seed) if crossing else None
@@ -73,7 +84,7 @@ class TabularCGM(TabularGPT):
         return self.sequence.padded(len(batch.order)), batch.order.shape[1]
 
     def _row_input(self, batch: Any) -> Tensor:
-        look_up = partial(self.share.look_up, self.embedding)
+        look_up = partial(self.share.look_up, self.table)
         x_TBH = line_up(batch, self.shift_S1, look_up, self.column, self.begin)
         if self.features is not None:
             x_TBH = self.features.seen(x_TBH, batch)

@@ -13,7 +13,8 @@ document and those that continue one.
 Shapes: S slots of a row, R rows of a window, B sequences, T positions, H hidden, V ids.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,16 +23,16 @@ from torch import Tensor
 from ..batches import DocumentBatch
 from ..config import ModelConfig
 from ..engine import block as engine_block
-from ..engine.initial import draw_, normal
+from ..engine.initial import draw_
 from ..engine.launch import ProcessGroupCollection
 from ..engine.rows import RowShare
 from ..engine.sequence import SequenceShare
 from ..engine.stage import WHOLE, Stage, StageModule
+from .curves import ROW_STD, Curves, Orders
 from .head import SlotLoss, Slots, slot_counts, slot_nll
 
-EMBEDDING_STD = 0.1
 POSITION_STD = 0.02
-DRAWN = {"embedding": EMBEDDING_STD} | dict.fromkeys(("position", "column", "row_position"), POSITION_STD)
+DRAWN = {"embedding": ROW_STD} | dict.fromkeys(("position", "column", "row_position"), POSITION_STD)
 """Tables of vectors that belong to codes, slots and rows, and the deviation that they begin with."""
 
 Batch = Tensor | DocumentBatch
@@ -54,6 +55,7 @@ class TabularGPT(StageModule):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
+        orders: Orders = (),
         histories: bool = False,
         max_rows: int = 1,
         seed: int = 0,
@@ -62,22 +64,47 @@ class TabularGPT(StageModule):
         super().__init__(engine_block.transformer_config(model, precision), groups, stage)
         self.histories, self.max_rows = histories, max_rows
         self.sizes = [size + (histories and s == 0) for s, size in enumerate(sizes)]
-        share = RowShare.of(sum(self.sizes), groups.tp)
+        self.offsets = Slots(self.sizes).offsets
+        curves = Curves(self.offsets, orders)
+        share = RowShare.of(curves.num_rows, groups.tp)
         self.slots, self.share = Slots(self.sizes, share), share
-        self.offsets = self.slots.offsets
         self.sequence = SequenceShare(self.config, groups)
         hidden, vocab = model.hidden_size, self.offsets[-1]
         if stage.first or stage.last:
-            self.embedding = share.parameter(normal("embedding", (vocab, hidden), seed, EMBEDDING_STD))
+            self.embedding = share.parameter(curves.initial(hidden, seed))
             self.tie()
         for name, rows in self.tables(model).items():
             setattr(self, name, torch.nn.Parameter(torch.empty(rows, hidden)))
             draw_(getattr(self, name), name, seed, POSITION_STD, groups.tp)
         if stage.last:
-            self.bias = share.parameter(torch.zeros(vocab) if log_marginals is None else log_marginals)
+            biases = torch.zeros(vocab) if log_marginals is None else log_marginals
+            self.bias = share.parameter(torch.cat([biases, torch.zeros(curves.num_rows - vocab)]))
         self.blocks = engine_block.transformer_block(self.config, groups, seed=seed, stage=stage)
         self.shift_S1: Tensor
+        self.own: Tensor
+        self.wave: Tensor
+        self.register_buffer("own", share.part(curves.own_V1), persistent=False)
+        self.register_buffer("wave", share.part(curves.wave_VF), persistent=False)
         self.register_buffer("shift_S1", torch.tensor(self.offsets[:-1]).unsqueeze(1), persistent=False)
+
+    @property
+    def table(self) -> Tensor:
+        """Rows of this rank's ids, as they are looked up and as the head uses them: see curves.py."""
+        ids, waves = self.offsets[-1], self.wave.shape[1]
+        if not waves:
+            return self.embedding
+        return self.embedding * self.own + self.wave @ self.share.whole_rows(self.embedding, ids, ids + waves)
+
+    @contextlib.contextmanager
+    def rows_as_saved(self) -> Iterator[None]:
+        """Of a new model: within, the embedding holds the rows of ids that a saved model has."""
+        own = self.own.masked_fill(self.own == 0, 1.0)
+        with torch.no_grad():
+            if self.stage.first or self.stage.last:
+                self.embedding.mul_(own)
+            yield
+            if self.stage.first or self.stage.last:
+                self.embedding.div_(own)
 
     position: torch.nn.Parameter
     begin: torch.nn.Parameter
@@ -120,21 +147,21 @@ class TabularGPT(StageModule):
         if measure is not None:
             return getattr(self, measure)(*predictions)
         targets, scored, hidden = predictions
-        total, by_slot = SlotLoss.apply(self.embedding, self.bias, self.slots, targets, scored, *hidden)
+        total, by_slot = SlotLoss.apply(self.table, self.bias, self.slots, targets, scored, *hidden)
         return total, by_slot, self.shape(batch)[1]
 
     @torch.no_grad()
     def nll(self, batch: Batch) -> list[Tensor]:
         """Negative log-likelihood in nats of each single prediction: S tensors, (B,) for rows."""
         targets, scored, hidden = self._predictions(batch, self.sequence.leave(self._hidden(batch)))
-        losses = slot_nll(self.embedding, self.bias, self.slots, targets, *hidden)
+        losses = slot_nll(self.table, self.bias, self.slots, targets, *hidden)
         return losses if scored is None else [a * b for a, b in zip(losses, scored, strict=True)]
 
     def nats_by_slot(
         self, targets: Sequence[Tensor], scored: Sequence[Tensor] | None, hidden: Sequence[Tensor]
     ) -> Tensor:
         """Sums of a batch's predictions, float64 (S,); zero on all tensor-parallel ranks but the first."""
-        _, by_slot = SlotLoss.apply(self.embedding, self.bias, self.slots, targets, scored, *hidden)
+        _, by_slot = SlotLoss.apply(self.table, self.bias, self.slots, targets, scored, *hidden)
         return by_slot.double() * (self.groups.tp.rank() == 0)
 
     def counts(
@@ -143,7 +170,7 @@ class TabularGPT(StageModule):
         """How often each code is predicted and how often it occurs in a batch: float64 (2, V), of the codes
         that this rank holds.
         """
-        return slot_counts(self.embedding, self.bias, self.slots, targets, scored, *hidden)
+        return slot_counts(self.table, self.bias, self.slots, targets, scored, *hidden)
 
     def _hidden(self, batch: Batch) -> Tensor:
         x_TBH = None
@@ -154,13 +181,13 @@ class TabularGPT(StageModule):
 
     def _row_input(self, codes_SB: Tensor) -> Tensor:
         begin = self.begin[:1].expand(1, codes_SB.shape[1], -1)
-        values = self.share.look_up(self.embedding, codes_SB[:-1] + self.shift_S1[:-1])
+        values = self.share.look_up(self.table, codes_SB[:-1] + self.shift_S1[:-1])
         return torch.cat([begin, values]) + self.position.unsqueeze(1)
 
     def _window_input(self, batch: DocumentBatch) -> Tensor:
         rows, slots, _count = batch.codes.shape
         begin_BH = self.begin[(~batch.begins).long()]
-        values = self.share.look_up(self.embedding, (batch.codes + self.shift_S1).flatten(0, 1))
+        values = self.share.look_up(self.table, (batch.codes + self.shift_S1).flatten(0, 1))
         place = (self.position.unsqueeze(0) + self.row_position[: rows + 1].unsqueeze(1)).flatten(0, 1)
         return torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
 

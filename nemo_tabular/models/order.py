@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..codecs import DenseCodec
+from ..codecs.base import Order
 from ..errors import ConfigError, nearest
 from ..tokenizer import TableTokenizer
 
@@ -32,6 +33,12 @@ class RowPlan:
         slots = np.concatenate(places)
         slots = slots[~tokenizer.residual[slots]]
         return cls(tuple(columns), slots, tuple(int(size) for size in tokenizer.slot_sizes[slots]))
+
+    def orders(self, tokenizer: TableTokenizer) -> list[Order | None]:
+        """Of each modelled slot where its codes stand among each other."""
+        codecs = [tokenizer.codecs[name] for name in tokenizer.columns]
+        every = [codec.order(k) for codec in codecs for k in range(len(codec.slots))]
+        return [every[slot] for slot in self.slots]
 
     def column_of_slot(self, tokenizer: TableTokenizer) -> np.ndarray:
         """int64 (S,): for each modelled slot the place of its column in `columns`."""

@@ -44,6 +44,7 @@ class Family(ABC):
         """Raises CheckpointError where the store contradicts the saved model."""
         self.config, self.store = config, store
         self.plan = self._plan(saved)
+        self.orders = self.plan.orders(store.tokenizer)
         self.transfer = (
             None if saved is None else Transfer.of(saved, store.tokenizer, self.plan, config.data.max_rows)
         )
@@ -131,6 +132,7 @@ class Family(ABC):
             self.plan.sizes,
             groups,
             log_marginals=self.log_marginals(),
+            orders=self.orders,
             seed=config.run.seed,
             stage=stage,
             **self.model_options(),

@@ -4,6 +4,7 @@ resumed.
 run.dir/config.yaml  metrics.csv  checkpoints/  model/
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -26,6 +27,7 @@ from ..engine.stage import stages
 from ..engine.step import TrainStep
 from ..engine.whole import take_over, whole_tensors
 from ..errors import ConfigError, StoreError
+from ..models.curves import Curves
 from ..models.gpt import DRAWN, TabularGPT
 from ..models.saved import SavedModel
 from ..models.transfer import restored
@@ -177,7 +179,10 @@ class _Run:
         parts = stages(self.groups, self.config.model.virtual_pipeline_model_parallel_size)
         chunks = [self.family.network(self.groups, stage) for stage in parts]
         if self.family.transfer is not None:
-            take_over(chunks, self.family.transfer.saved.tensors, self.family.transfer.rows, DRAWN)
+            with contextlib.ExitStack() as within:
+                for chunk in chunks:
+                    within.enter_context(chunk.rows_as_saved())
+                take_over(chunks, self.family.transfer.saved.tensors, self.family.transfer.rows, DRAWN)
         return [chunk.to(self.device) for chunk in chunks]
 
     def _validation(self) -> Validation | None:
@@ -271,7 +276,14 @@ class _Run:
         prior = PRIOR if self.family.transfer is None else PRIOR_RESTORED
         shift = calibrate(loop.step, batches, vocab, self.device, self.rank, self.ranks, prior)
         whole = whole_tensors(loop.step.modules, loop.step.weights())
-        return whole and whole | {"bias": (whole["bias"].double() + shift).float()}
+        if not whole:
+            return {}
+        curves = Curves(loop.step.modules[0].offsets, self.family.orders)
+        rows = {
+            "embedding": curves.folded(whole["embedding"]),
+            "bias": (whole["bias"][:vocab].double() + shift).float(),
+        }
+        return whole | rows
 
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
         if self.control.rank:
