@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -40,16 +40,6 @@ class Slot:
     """Codes 0 .. size-1."""
     residual: bool = False
     """True: the fine remainder of a number, uniform within the cell that the earlier slots name."""
-
-
-class Order(NamedTuple):
-    """Of the codes of a slot: neighbours mean like things."""
-
-    places: np.ndarray
-    """float64 (size,): from 0 to 1, NaN for codes that stand nowhere (missing)."""
-    cells: bool
-    """Codes are ranges of numbers, which nothing but their place tells apart; values may mean something by
-    themselves."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -114,8 +104,10 @@ class Codec(ABC):
         """
         return codes.astype(np.int32)
 
-    def order(self, slot: int) -> Order | None:
-        """Where each code of a slot stands among the others; None: the codes are in no order."""
+    def places(self, slot: int) -> np.ndarray | None:
+        """Of a slot whose codes are ranges of numbers, which nothing but their place tells apart: where each
+        stands, float64 (size,), from 0 to 1, NaN for codes that stand nowhere (missing, spikes). Else None.
+        """
         return None
 
     @property
@@ -309,12 +301,6 @@ def codec_from_json(document: Mapping[str, Any]) -> Codec:
     if kind not in CODECS:
         raise CodecError(f"column {document.get('name')!r}: unknown codec {kind!r}; made by a newer version?")
     return CODECS[kind].from_json(document)
-
-
-def in_order(size: int, first: int = 0, *, cells: bool = False) -> Order:
-    """The order of a slot's codes that rise from code `first` on; those before it stand nowhere."""
-    places = (np.arange(size - first) + 0.5) / max(size - first, 1)
-    return Order(np.concatenate([np.full(first, np.nan), places]), cells)
 
 
 def books_of(column: Column, *, nullable: bool = False) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from nemo_tabular.codecs.arrow_arrays import (
     storage_dtype,
     storage_number,
 )
-from nemo_tabular.codecs.base import Codec, Order, Slot, books_of, check_options, in_order
+from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options
 from nemo_tabular.codecs.zones import DAY, transitions
 from nemo_tabular.errors import CodecError
 
@@ -190,10 +190,6 @@ class CalendarCodec(Codec):
         sizes = [len(part.values) for part in self._modelled] or [1 if self.parts else 0]
         sizes[0] += self.nullable
         return (*(Slot(s) for s in sizes), *(Slot(s, residual=True) for s in self._residual_sizes))
-
-    def order(self, slot: int) -> Order:
-        """Of each part the values in their order."""
-        return in_order(self.slots[slot].size, int(self.nullable and slot == 0))
 
     @cached_property
     def _num_modelled(self) -> int:

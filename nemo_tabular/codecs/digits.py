@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from nemo_tabular.codecs.arrow_arrays import array_of, numbers, python_value, storage_dtype
-from nemo_tabular.codecs.base import Codec, Order, Slot, in_order
+from nemo_tabular.codecs.base import Codec, Slot
 from nemo_tabular.codecs.grid import FloatGrid, Grid, grid_from_json
 from nemo_tabular.codecs.locate import Locator
 from nemo_tabular.codecs.specials import NON_FINITE, all_finite, rows_of
@@ -89,9 +89,11 @@ class DigitsCodec(Codec):
         modelled = [Slot(size + (self._num_special if k == 0 else 0)) for k, size in enumerate(self.bases)]
         return (*modelled, *(Slot(size, residual=True) for size in self._residual_sizes))
 
-    def order(self, slot: int) -> Order:
-        """Digits in their order; spikes stand alone."""
-        return in_order(self.slots[slot].size, self._num_special if slot == 0 else 0, cells=True)
+    def places(self, slot: int) -> np.ndarray:
+        """Digits in their order; spikes are values, which may mean something by themselves."""
+        first = self._num_special if slot == 0 else 0
+        digits = self.slots[slot].size - first
+        return np.concatenate([np.full(first, np.nan), (np.arange(digits) + 0.5) / max(digits, 1)])
 
     @property
     def rising(self) -> bool:

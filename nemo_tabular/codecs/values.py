@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from nemo_tabular.codecs.arrow_arrays import array_of, arrow_type, numbers, python_value, storage_dtype
-from nemo_tabular.codecs.base import Codec, Order, Slot, books_of, check_options, in_order
+from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options
 from nemo_tabular.codecs.specials import NON_FINITE, all_finite, of_either, rows_of, seen_specials
 from nemo_tabular.errors import CodecError
 
@@ -75,10 +75,6 @@ class ValuesCodec(Codec):
     def slots(self) -> tuple[Slot, ...]:
         """One slot."""
         return (Slot(self._first + len(self.numbers)),)
-
-    def order(self, slot: int) -> Order:
-        """Values in their order."""
-        return in_order(self.slots[slot].size, self._first)
 
     @property
     def rising(self) -> bool:

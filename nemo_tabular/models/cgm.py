@@ -28,7 +28,7 @@ from ..config import ModelConfig
 from ..engine.cross import CrossAttention
 from ..engine.launch import ProcessGroupCollection
 from ..engine.stage import WHOLE, Stage
-from .curves import Orders
+from .curves import Places
 from .dense import Features
 from .gpt import TabularGPT
 from .lineup import by_slot, line_up
@@ -50,7 +50,7 @@ class TabularCGM(TabularGPT):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
-        orders: Orders = (),
+        places: Places = (),
         seed: int = 0,
         stage: Stage = WHOLE,
         dense: Mapping[int, DenseCodec] | None = None,
@@ -62,7 +62,7 @@ class TabularCGM(TabularGPT):
             sizes,
             groups,
             log_marginals=log_marginals,
-            orders=orders,
+            places=places,
             seed=seed,
             stage=stage,
         )

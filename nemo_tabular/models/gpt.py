@@ -13,8 +13,7 @@ document and those that continue one.
 Shapes: S slots of a row, R rows of a window, B sequences, T positions, H hidden, V ids.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from ..engine.launch import ProcessGroupCollection
 from ..engine.rows import RowShare
 from ..engine.sequence import SequenceShare
 from ..engine.stage import WHOLE, Stage, StageModule
-from .curves import ROW_STD, Curves, Orders
+from .curves import ROW_STD, Curves, Places
 from .head import SlotLoss, Slots, slot_counts, slot_nll
 
 POSITION_STD = 0.02
@@ -55,7 +54,7 @@ class TabularGPT(StageModule):
         groups: ProcessGroupCollection,
         *,
         log_marginals: Tensor | None = None,
-        orders: Orders = (),
+        places: Places = (),
         histories: bool = False,
         max_rows: int = 1,
         seed: int = 0,
@@ -65,7 +64,7 @@ class TabularGPT(StageModule):
         self.histories, self.max_rows = histories, max_rows
         self.sizes = [size + (histories and s == 0) for s, size in enumerate(sizes)]
         self.offsets = Slots(self.sizes).offsets
-        curves = Curves(self.offsets, orders)
+        curves = Curves(self.offsets, places)
         share = RowShare.of(curves.num_rows, groups.tp)
         self.slots, self.share = Slots(self.sizes, share), share
         self.sequence = SequenceShare(self.config, groups)
@@ -94,17 +93,6 @@ class TabularGPT(StageModule):
         if not waves:
             return self.embedding
         return self.embedding * self.own + self.wave @ self.share.whole_rows(self.embedding, ids, ids + waves)
-
-    @contextlib.contextmanager
-    def rows_as_saved(self) -> Iterator[None]:
-        """Of a new model: within, the embedding holds the rows of ids that a saved model has."""
-        own = self.own.masked_fill(self.own == 0, 1.0)
-        with torch.no_grad():
-            if self.stage.first or self.stage.last:
-                self.embedding.mul_(own)
-            yield
-            if self.stage.first or self.stage.last:
-                self.embedding.div_(own)
 
     position: torch.nn.Parameter
     begin: torch.nn.Parameter

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..codecs import DenseCodec
-from ..codecs.base import Order
 from ..errors import ConfigError, nearest
 from ..tokenizer import TableTokenizer
 
@@ -34,10 +33,10 @@ class RowPlan:
         slots = slots[~tokenizer.residual[slots]]
         return cls(tuple(columns), slots, tuple(int(size) for size in tokenizer.slot_sizes[slots]))
 
-    def orders(self, tokenizer: TableTokenizer) -> list[Order | None]:
-        """Of each modelled slot where its codes stand among each other."""
+    def places(self, tokenizer: TableTokenizer) -> list[np.ndarray | None]:
+        """Of each modelled slot where its codes stand among each other: see `Codec.places`."""
         codecs = [tokenizer.codecs[name] for name in tokenizer.columns]
-        every = [codec.order(k) for codec in codecs for k in range(len(codec.slots))]
+        every = [codec.places(k) for codec in codecs for k in range(len(codec.slots))]
         return [every[slot] for slot in self.slots]
 
     def column_of_slot(self, tokenizer: TableTokenizer) -> np.ndarray:

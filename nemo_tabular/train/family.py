@@ -44,7 +44,8 @@ class Family(ABC):
         """Raises CheckpointError where the store contradicts the saved model."""
         self.config, self.store = config, store
         self.plan = self._plan(saved)
-        self.orders = self.plan.orders(store.tokenizer)
+        # what is fine-tuned has learnt its rows already: steps along waves would only disturb them
+        self.places = self.plan.places(store.tokenizer) if saved is None else []
         self.transfer = (
             None if saved is None else Transfer.of(saved, store.tokenizer, self.plan, config.data.max_rows)
         )
@@ -132,7 +133,7 @@ class Family(ABC):
             self.plan.sizes,
             groups,
             log_marginals=self.log_marginals(),
-            orders=self.orders,
+            places=self.places,
             seed=config.run.seed,
             stage=stage,
             **self.model_options(),

@@ -4,7 +4,6 @@ resumed.
 run.dir/config.yaml  metrics.csv  checkpoints/  model/
 """
 
-import contextlib
 import json
 import logging
 import time
@@ -179,10 +178,7 @@ class _Run:
         parts = stages(self.groups, self.config.model.virtual_pipeline_model_parallel_size)
         chunks = [self.family.network(self.groups, stage) for stage in parts]
         if self.family.transfer is not None:
-            with contextlib.ExitStack() as within:
-                for chunk in chunks:
-                    within.enter_context(chunk.rows_as_saved())
-                take_over(chunks, self.family.transfer.saved.tensors, self.family.transfer.rows, DRAWN)
+            take_over(chunks, self.family.transfer.saved.tensors, self.family.transfer.rows, DRAWN)
         return [chunk.to(self.device) for chunk in chunks]
 
     def _validation(self) -> Validation | None:
@@ -278,7 +274,7 @@ class _Run:
         whole = whole_tensors(loop.step.modules, loop.step.weights())
         if not whole:
             return {}
-        curves = Curves(loop.step.modules[0].offsets, self.family.orders)
+        curves = Curves(loop.step.modules[0].offsets, self.family.places)
         rows = {
             "embedding": curves.folded(whole["embedding"]),
             "bias": (whole["bias"][:vocab].double() + shift).float(),

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from nemo_tabular.batches import DocumentBatch, micro_batches
-from nemo_tabular.codecs.base import in_order
 from nemo_tabular.config import load_config
 from nemo_tabular.engine.launch import start
 from nemo_tabular.engine.layout import ParallelLayout
@@ -16,7 +16,7 @@ from nemo_tabular.engine.whole import whole_tensors
 from nemo_tabular.models.gpt import TabularGPT
 
 SIZES = [3, 41, 7, 5, 2]  # 58 ids and 16 waves: two tensor-parallel ranks share the second slot
-ORDERS = [None, in_order(41, 1, cells=True)]
+PLACES = [None, np.linspace(0, 1, 41)]
 BATCH, STEPS, ROWS = 8, 10, 4
 RECIPE = ["model.num_layers=4", "model.hidden_size=32", "model.num_attention_heads=4"]
 
@@ -59,7 +59,7 @@ def trained(settings: list[str], documents: bool, steps: int) -> tuple[TrainStep
             config.trainer.precision,
             SIZES,
             groups,
-            orders=ORDERS,
+            places=PLACES,
             histories=documents,
             max_rows=ROWS if documents else 1,
             seed=3,
