@@ -31,7 +31,6 @@ SETTINGS = {
     "model__num_layers": 2,
     "model__order": "random",
     "data__global_batch_size": 64,
-    "optim__lr": 3e-3,
     "trainer__max_epochs": 40,
     "trainer__patience": 4,
     "trainer__final_fit": False,
