@@ -55,8 +55,8 @@ class SetStream:
         Raises GenerationError for a given column that is unknown, a value it cannot hold, and where every
         column is given.
         """
-        given_GW, fixed_W = self._given(request.given)
-        known = given_dense(self.tokenizer, request.given, len(given_GW))
+        given_GW, fixed_W = self._given(request.given, request.unseen)
+        known = given_dense(self.tokenizer, request.given, len(given_GW), request.unseen)
         if not request.rows:
             yield self.tokenizer.decode_codes(np.zeros((0, self.tokenizer.num_slots), np.int32))
         for row in range(request.first_row, request.first_row + request.rows, self.piece):
@@ -67,8 +67,8 @@ class SetStream:
             codes_NW[:, fixed_W] = given_GW[(row + np.arange(rows)) % len(given_GW)][:, fixed_W]
             yield self.tokenizer.decode_codes(codes_NW, dense)
 
-    def _given(self, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        codes_GW, fixed_W = given_cells(self.tokenizer, given)
+    def _given(self, given: Mapping[str, Any], unseen: str | None) -> tuple[np.ndarray, np.ndarray]:
+        codes_GW, fixed_W = given_cells(self.tokenizer, given, unseen)
         if fixed_W.all():
             raise GenerationError(
                 "given: every column is given, so nothing is left to draw; give fewer, or ask for log_prob"

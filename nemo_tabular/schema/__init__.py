@@ -4,6 +4,7 @@ Enters a table or a YAML file; leaves a Schema.
 """
 
 from nemo_tabular.schema.column import ARRAYS, CODECS, KINDS, Column, Schema, refuse_duplicates
+from nemo_tabular.schema.following import following
 from nemo_tabular.schema.infer import infer_schema
 from nemo_tabular.schema.types import arrow_type, plain_type
 
@@ -14,6 +15,7 @@ __all__ = [
     "Column",
     "Schema",
     "arrow_type",
+    "following",
     "infer_schema",
     "plain_type",
     "refuse_duplicates",

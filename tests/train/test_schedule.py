@@ -30,6 +30,13 @@ def test_what_is_set_by_hand_stays():
     assert resolve(given, 100, histories=False) == given
 
 
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 40), (8_192, 28), (32_768, 14), (131_072, 7), (10**9, 2)])
+def test_a_cgm_passes_over_few_rows_more_often(rows, epochs):
+    cgm = load_config(overrides=["model.kind=cgm"])
+    assert resolve(cgm, rows, histories=False).trainer.max_epochs == epochs
+    assert resolve(Config(), rows, histories=False).trainer.max_epochs == 6.5
+
+
 def test_histories_have_no_final_fit_and_wider_models_smaller_steps():
     config = resolve(load_config(overrides=["model.hidden_size=256"]), 10**6, histories=True)
     assert (config.trainer.final_fit, config.optim.lr) == (False, 0.00175)
