@@ -31,7 +31,7 @@ SETTINGS = {
     "model__num_layers": 2,
     "model__order": "random",
     "data__global_batch_size": 64,
-    "trainer__max_epochs": 40,
+    "trainer__max_epochs": 25,
     "trainer__patience": 4,
     "trainer__final_fit": False,
     "trainer__num_threads": 1,
