@@ -1,18 +1,24 @@
 """Forecasts of US macro, daily markets, exchange rates and transformer temperatures, beside the classical
 methods.
 
-    python benchmarks/forecast.py [--data macro daily ...] [--forecasters FOLDER ...] [--no-baselines]
+    python benchmarks/forecast.py --parts FOLDER [--data macro ...] [--models AutoETS ...] [--forecasters ...]
 
 Every model is shown the rows before each origin only, and is refitted there; every forecaster named is the
 same recipe pre-trained from another seed (`nemo-tabular pretrain-forecaster --seed N`), so that their spread
 tells luck from merit. CRPS is exact for the samples; "9 quantiles" is the mean loss at .1 ... .9, which many
 papers call CRPS. Both are geometric means over the columns, relative to the seasonal naive.
+
+What a model scored on a data set is kept as one file of FOLDER and not computed again, so that a run can be
+stopped, and done piece by piece. With `--origins development` every table ends where the benchmark's first
+origin stands: settings are chosen there, and never on the benchmark's own origins.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +26,19 @@ import pandas as pd
 from results import write_result
 
 from nemo_tabular.evaluate.backtest import Backtest, ForecastModel, Plan, backtest
-from nemo_tabular.evaluate.baselines import GaussianVAR, StatsForecast
+from nemo_tabular.evaluate.baselines import GaussianVAR, SeasonalNaive, StatsForecast
 from nemo_tabular.generate.forecast import Forecaster, SeriesModel
+from nemo_tabular.generate.tune import Tune
 from nemo_tabular.models.series import SavedForecaster
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-OURS = "nemo-tabular"
+OURS: dict[str, Tune] = {"nemo-tabular": "never", "nemo-tabular, fine-tuning auto": "auto"}
+BASELINES = ("VAR", "AutoETS", "AutoARIMA")
+NOTE = (
+    "Our seeds are those of the pre-training: the shipped forecaster, and two more of the same recipe. "
+    "Fine-tuning auto decides at each origin by the history's own last rows (on daily data at every 20th)."
+)
+NAMES = ("rel_crps", "rel_wql", "rel_mase", "cov80")
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,8 @@ class Case:
     told: str | None = None
     """The column whose path is given in the scenario, and the one it is to help."""
     helped: str | None = None
+    tune_every: int = 1
+    """Origins from one fine-tuning to the next."""
 
     @property
     def values(self) -> np.ndarray:
@@ -72,7 +87,7 @@ def daily() -> Case:
     table = table.join(arch.data.vix.load()["vix"], how="inner").dropna()[["ret", "vix", "pk"]]
     plan = Plan(horizon=5, origins=60, season=5)
     title = "S&P 500 return, VIX, Parkinson volatility, daily, 60 origins, 5 days"
-    return Case(title, table, plan, 1, ("vix", "pk"), "ret", "vix")
+    return Case(title, table, plan, 1, ("vix", "pk"), "ret", "vix", tune_every=20)
 
 
 def exchange() -> Case:
@@ -94,57 +109,48 @@ CASES: dict[str, Callable[[], Case]] = {
 }  # fmt: skip
 
 
-def run(case: Case, models: dict[str, Callable[[], ForecastModel]], given: str | None = None) -> Backtest:
+def development(case: Case) -> Case:
+    """The same number of forecasts, all of which end before the benchmark's first origin."""
+    return replace(case, table=case.table[: case.plan.rows(len(case.table))[0]])
+
+
+def models(case: Case, forecasters: list[Forecaster], samples: int) -> dict[str, Callable[[], ForecastModel]]:
+    """All that can be run; ours once a forecaster, numbered from 1."""
     columns = list(case.table.columns)
-    plan = case.plan if given is None else replace(case.plan, given=(columns.index(given),))
-    return backtest([case.values], columns, models, plan)
+    out: dict[str, Callable[[], ForecastModel]] = {}
+    for name, how in OURS.items():
+        for number, forecaster in enumerate(forecasters, 1):
+            out[f"{name}, seed {number}"] = partial(
+                SeriesModel,
+                forecaster,
+                season=case.plan.season,
+                samples=samples,
+                seed=1,
+                fine_tune=how,
+                tune_every=case.tune_every,
+                horizon=case.plan.horizon,
+            )
+    out["VAR"] = partial(GaussianVAR, 1000, log=tuple(columns.index(name) for name in case.log))
+    for name in ("AutoETS", "AutoARIMA"):
+        out[name] = partial(StatsForecast, name, case.season)
+    return out
 
 
-def our_models(
-    case: Case, forecasters: list[Forecaster], samples: int
-) -> dict[str, Callable[[], ForecastModel]]:
-    """One a forecaster, numbered from 1."""
-    return {
-        f"{OURS}, seed {number}": lambda forecaster=forecaster: SeriesModel(
-            forecaster, season=case.plan.season, samples=samples, seed=1
-        )
-        for number, forecaster in enumerate(forecasters, 1)
+def part(case: Case, name: str, make: Callable[[], ForecastModel]) -> dict[str, object]:
+    """What one model scores, beside the seasonal naive, and what the scenario gains."""
+    columns = list(case.table.columns)
+    began = time.process_time()
+    free = backtest([case.values], columns, {name: make}, case.plan)
+    out: dict[str, object] = {
+        "cpu_seconds": round(time.process_time() - began),
+        "models": {model: dict(line) for model, line in free.summary().iterrows()},
+        "crps": {column: _crps(free, name, column) for column in columns},
     }
-
-
-def table_of(result: Backtest) -> list[str]:
-    """A line a model; ours as mean and standard deviation over the seeds."""
-    summary = result.summary()
-    ours = summary[summary.index.str.startswith(OURS)]
-    lines = ["| model | CRPS | 9 quantiles | MASE | 80 % coverage |", "|---|---|---|---|---|"]
-    names = ["rel_crps", "rel_wql", "rel_mase", "cov80"]
-    cells = [_with_spread(ours[name]) for name in names]
-    lines.append(f"| **{OURS}**, {len(ours)} seeds | " + " | ".join(cells) + " |")
-    for model, line in summary.drop(ours.index).iterrows():
-        lines.append(f"| {model} | " + " | ".join(f"{line[name]:.3f}" for name in names) + " |")
-    return lines
-
-
-def _with_spread(values: pd.Series) -> str:
-    spread = f" (sd {values.std():.3f})" if len(values) > 1 else ""
-    return f"{values.mean():.3f}{spread}"
-
-
-def scenario(case: Case, forecasters: list[Forecaster], samples: int, free: Backtest) -> list[str]:
-    """By how much a given path lowers the CRPS of another column."""
-    assert case.told is not None and case.helped is not None
-    models = our_models(case, forecasters, samples) | {"VAR": _var(case)}
-    told = run(case, models, case.told)
-    gains = {}
-    for model in models:
-        before, after = (_crps(result, model, case.helped) for result in (free, told))
-        gains[model] = 1 - after / before
-    ours = pd.Series([gain for model, gain in gains.items() if model.startswith(OURS)])
-    return [
-        "",
-        f"{case.helped} given the realised path of {case.told} up to each step: CRPS lower by "
-        f"**{_with_spread(ours)}**; Gaussian VAR {gains['VAR']:.3f}.",
-    ]
+    if case.told and case.helped and (name == "VAR" or name.startswith("nemo-tabular, seed")):
+        told = replace(case.plan, given=(columns.index(case.told),))
+        helped = backtest([case.values], columns, {name: make}, told)
+        out["gain"] = 1 - _crps(helped, name, case.helped) / _crps(free, name, case.helped)
+    return out
 
 
 def _crps(result: Backtest, model: str, column: str) -> float:
@@ -152,9 +158,33 @@ def _crps(result: Backtest, model: str, column: str) -> float:
     return float(scores.loc[(model, column), "crps"])
 
 
-def _var(case: Case) -> Callable[[], ForecastModel]:
-    columns = list(case.table.columns)
-    return lambda: GaussianVAR(1000, log=tuple(columns.index(name) for name in case.log))
+def section(case: Case, parts: dict[str, dict]) -> list[str]:
+    """A line a model; ours as mean and standard deviation over the seeds."""
+    lines = ["| model | CRPS | 9 quantiles | MASE | 80 % coverage | CPU s |", "|---|---|---|---|---|---|"]
+    groups = {kind: [n for n in parts if n.rsplit(", seed", 1)[0] == kind] for kind in (*OURS, *BASELINES)}
+    for kind, members in groups.items():
+        if members:
+            scores = pd.DataFrame([parts[n]["models"][n] for n in members])
+            cells = [_with_spread(scores[name]) for name in NAMES]
+            seconds = np.mean([parts[n]["cpu_seconds"] for n in members])
+            title = f"**{kind}**, {len(members)} seeds" if kind in OURS else kind
+            lines.append(f"| {title} | " + " | ".join(cells) + f" | {seconds:.0f} |")
+    naive = next(iter(parts.values()))["models"][SeasonalNaive.name]
+    lines.append("| seasonal naive | " + " | ".join(f"{naive[name]:.3f}" for name in NAMES) + " | |")
+    gains = [
+        f"{kind} {_with_spread(pd.Series([parts[n]['gain'] for n in members]))}"
+        for kind, members in groups.items()
+        if members and "gain" in parts[members[0]]
+    ]
+    if gains:
+        told = f"{case.helped} given the realised path of {case.told} up to each step: CRPS lower by "
+        lines += ["", told + "; ".join(gains) + "."]
+    return ["", f"## {case.title}", "", *lines]
+
+
+def _with_spread(values: pd.Series) -> str:
+    spread = f" (sd {values.std():.3f})" if len(values) > 1 else ""
+    return f"{values.mean():.3f}{spread}"
 
 
 def main() -> None:
@@ -162,27 +192,42 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument(
+        "--models", nargs="+", default=[*OURS, *BASELINES], help="or one seed: 'VAR' 'X, seed 2'"
+    )
     parser.add_argument("--forecasters", nargs="*", type=Path, default=[], help="beside the shipped one")
+    parser.add_argument("--origins", choices=["benchmark", "development"], default="benchmark")
     parser.add_argument("--samples", type=int, default=400)
-    parser.add_argument("--no-baselines", action="store_true", help="leave AutoARIMA and AutoETS out")
+    parser.add_argument("--parts", type=Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
     saved = [SavedForecaster.shipped(), *(SavedForecaster.load(folder) for folder in arguments.forecasters)]
     forecasters = [Forecaster(model) for model in saved]
-    seeds = ", ".join(str(model.info["recipe"]["seed"]) for model in saved)
-    body = [f"Relative to the seasonal naive (1.000). Pre-training seeds {seeds}; {arguments.samples} paths."]
-    for name in arguments.data:
-        began, case = time.process_time(), CASES[name]()
-        models = our_models(case, forecasters, arguments.samples) | {"VAR": _var(case)}
-        if not arguments.no_baselines:
-            for kind in ("AutoETS", "AutoARIMA") if case.season < 24 else ("AutoETS",):
-                models[kind] = lambda kind=kind, season=case.season: StatsForecast(kind, season)
-        result = run(case, models)
-        body += ["", f"## {case.title}", "", *table_of(result)]
-        if case.told:
-            body += scenario(case, forecasters, arguments.samples, result)
-        print("\n".join(body[-12:]), f"\n{time.process_time() - began:.0f} CPU seconds", flush=True)
-        whole = set(arguments.data) == set(CASES) and not arguments.no_baselines
-        write_result("forecast" if whole else "forecast_part", "Forecasts", "\n".join(body))
+    arguments.parts.mkdir(parents=True, exist_ok=True)
+    for data in arguments.data:
+        case = CASES[data]() if arguments.origins == "benchmark" else development(CASES[data]())
+        for name, make in models(case, forecasters, arguments.samples).items():
+            file = arguments.parts / f"{arguments.origins} {data} {name}.json"
+            if not file.exists() and {name, name.rsplit(", seed", 1)[0]} & set(arguments.models):
+                file.write_text(json.dumps(part(case, name, make), indent=1))
+                print(file.name, file.read_text(), flush=True)
+    _write(arguments.parts, arguments.samples)
+
+
+def _write(folder: Path, samples: int) -> None:
+    """The result file, from all parts there are."""
+    body = [f"Relative to the seasonal naive (1.000); {samples} paths. {NOTE}"]
+    for data, make in CASES.items():
+        for origins in ("benchmark", "development"):
+            found = sorted(folder.glob(f"{origins} {data} *.json"))
+            parts = {f.stem.split(" ", 2)[2]: json.loads(f.read_text()) for f in found}
+            if parts:
+                case = make()
+                if origins == "development":
+                    case = replace(
+                        case, title=f"{case.title}: the origins before, on which settings were chosen"
+                    )
+                body += section(case, parts)
+    write_result("forecast", "Forecasts", "\n".join(body))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The order depends on (seed, step) alone: not on ranks, workers or how often the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -79,9 +79,52 @@ class Permutation:
         return values
 
 
-@lru_cache(maxsize=4)
-def _epoch(n: int, seed: int, epoch: int) -> Permutation:
-    return Permutation(n, (seed, epoch))
+@lru_cache(maxsize=64)
+def _epoch(n: int, *seed: int) -> Permutation:
+    return Permutation(n, seed)
+
+
+def evenly(total: int, most: int, run: int = 64) -> np.ndarray:
+    """int64: at most `most` of `total` item numbers, rising, in runs that are spread over all of them."""
+    items = np.arange(min(total, most))
+    gaps = max(1, (len(items) - 1) // run)
+    return items + items // run * (total - len(items)) // gaps
+
+
+class Blend:
+    """Which items an epoch takes where tables have weights: as many as there are, so many of each table.
+
+    `runs`: for each table the (first, count) runs of its items. A table's items are all taken before one is
+    taken again, over the borders of epochs.
+    """
+
+    def __init__(
+        self, runs: Sequence[Sequence[tuple[int, int]]], weights: Sequence[float], seed: int
+    ) -> None:
+        self.seed = seed
+        self._items = [np.array(run, np.int64).reshape(-1, 2) for run in runs]
+        self.sizes = [int(items[:, 1].sum()) for items in self._items]
+        shares = np.cumsum(weights) / np.sum(weights)
+        self._ends = np.rint(shares * sum(self.sizes)).astype(np.int64)
+
+    def __call__(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """int64 item numbers at these places (0 .. number of items - 1) of an epoch."""
+        out = np.empty(len(places), np.int64)
+        table = np.searchsorted(self._ends, places, side="right")
+        for t in np.unique(table).tolist():
+            first = int(self._ends[t - 1]) if t else 0
+            nth = places[table == t] - first + epoch * (int(self._ends[t]) - first)
+            rounds, index = np.divmod(nth, self.sizes[t])
+            for r in np.unique(rounds).tolist():
+                index[rounds == r] = _epoch(self.sizes[t], self.seed, r, t)(index[rounds == r])
+            out[table == t] = self._item(t, index)
+        return out
+
+    def _item(self, table: int, index: np.ndarray) -> np.ndarray:
+        first, count = self._items[table].T
+        before = np.cumsum(count) - count
+        run = np.searchsorted(before, index, side="right") - 1
+        return first[run] + index - before[run]
 
 
 class Shuffle:
@@ -103,9 +146,14 @@ class Shuffle:
         while done < count:
             epoch, start = divmod(position + done, self.num_items)
             n = min(count - done, self.num_items - start)
-            out[done : done + n] = _epoch(self.num_items, self.seed, epoch)(np.arange(start, start + n))
+            places = _epoch(self.num_items, self.seed, epoch)(np.arange(start, start + n))
+            out[done : done + n] = self._items(epoch, places)
             done += n
         return out
+
+    def _items(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """The items at these places of an epoch."""
+        return places
 
     def at(self, step: int, rank: int = 0, ranks: int = 1) -> np.ndarray:
         """int64 item numbers of a rank's slice of global batch `step` (from 0); stateless."""
@@ -166,12 +214,16 @@ class RowBatches(Shuffle):
         seed: int,
         global_batch_size: int,
         slot_order: np.ndarray | None = None,
+        blend: Blend | None = None,
     ) -> None:
         """`rows`: `TokenStore.rows(split)`; `slot_order`: the table's slot at each place of the model's."""
-        super().__init__(len(rows), seed, global_batch_size)
-        self.rows = rows
+        super().__init__(len(rows) if blend is None else sum(blend.sizes), seed, global_batch_size)
+        self.rows, self.blend = rows, blend
         self.slot_order = np.arange(tokenizer.num_slots) if slot_order is None else np.asarray(slot_order)
         self._offsets = tokenizer.slot_offsets[self.slot_order]
+
+    def _items(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        return places if self.blend is None else self.blend(epoch, places)
 
     def codes(self, items: np.ndarray) -> torch.Tensor:
         """Column-local codes of the rows, int64 [S, B], contiguous, slots in the model's order."""
@@ -219,10 +271,11 @@ class SetBatches(RowBatches):
         slot_order: np.ndarray,
         orders: SlotOrders,
         absent: np.ndarray,
+        blend: Blend | None = None,
     ) -> None:
         """`absent` bool (S,): slots whose code 0 says that the cell is not there (first slots of columns with
         missing: absent)."""
-        super().__init__(rows, tokenizer, seed, global_batch_size, slot_order)
+        super().__init__(rows, tokenizer, seed, global_batch_size, slot_order, blend)
         self.orders, self._absent_slots = orders, np.flatnonzero(absent)
 
     def batch(self, items: np.ndarray) -> SetBatch:
@@ -270,6 +323,12 @@ class DocumentBatch:
     """bool [B]: the window begins its document, so P(first slot | BOS) is trained here and nowhere else."""
     ends: torch.Tensor
     """bool [B]: the document ends with the window, so EOD is trained after its last row."""
+
+    def trimmed(self) -> DocumentBatch:
+        """Without the rows that are padding in every window: they cost as much as real ones."""
+        longest = int(self.lengths.max())
+        rows = {name: getattr(self, name)[:longest] for name in ("codes", "ids", "scored")}
+        return replace(self, **rows)
 
 
 class DocumentBatches(Shuffle):
@@ -333,10 +392,19 @@ Batches = RowBatches | SetBatches | DocumentBatches
 """Where a run's batches come from."""
 
 
-def micro_batches(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of at most `size` rows or windows, which are every tensor's last dimension."""
+def micro_batches(batch: Batch, size: int, *, by_length: bool = False) -> list[Batch]:
+    """The batch in pieces of at most `size` rows or windows, which are every tensor's last dimension.
+
+    `by_length`: windows of like lengths stand together, and each piece is as long as its own longest one;
+    otherwise, as the stages of a pipeline need it, all pieces are as long as the batch.
+    """
     if isinstance(batch, torch.Tensor):
         return list(batch.split(size, dim=-1))
     names = [name for name, part in vars(batch).items() if part is not None]
-    parts = zip(*(getattr(batch, name).split(size, dim=-1) for name in names), strict=True)
-    return [replace(batch, **dict(zip(names, part, strict=True))) for part in parts]
+    parts = {name: getattr(batch, name) for name in names}
+    if by_length and isinstance(batch, DocumentBatch):
+        order = batch.lengths.argsort(stable=True)
+        parts = {name: part.index_select(-1, order) for name, part in parts.items()}
+    split = zip(*(part.split(size, dim=-1) for part in parts.values()), strict=True)
+    pieces = [replace(batch, **dict(zip(names, piece, strict=True))) for piece in split]
+    return [p.trimmed() if by_length and isinstance(p, DocumentBatch) else p for p in pieces]

@@ -143,6 +143,14 @@ def add_table_options(verb: argparse.ArgumentParser, flag: str | None = None) ->
     )
 
 
+def add_unseen(verb: argparse.ArgumentParser, what: str) -> None:
+    verb.add_argument(
+        "--unseen",
+        metavar="POLICY",
+        help=f"what {what} that training never saw is read as: nearest, other, clip (default: an error)",
+    )
+
+
 def separator(text: str) -> str:
     """The character that separates fields; no shell makes it easy to type a tab."""
     return "\t" if text == "\\t" else text
@@ -224,6 +232,11 @@ def add_prepare(verbs: Verbs) -> None:
     verb = add_verb(verbs, "prepare", "write a table as tokens: a store to train on", prepare)
     add_table_options(verb)
     verb.add_argument("--schema", metavar="FILE", help="YAML that `schema` wrote (default: inferred)")
+    verb.add_argument(
+        "--extend",
+        metavar="RUN|STORE",
+        help="for fine-tuning this run: with its tokenizer, extended by new values and columns",
+    )
     verb.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the store to write")
     verb.add_argument(
         "--splits",
@@ -239,11 +252,13 @@ def add_prepare(verbs: Verbs) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     from .schema import Schema
     from .store import prepare
+    from .tokenizer import TableTokenizer
 
     store = prepare(
         open_source(arguments),
         arguments.out,
         schema=Schema.from_yaml(arguments.schema) if arguments.schema else None,
+        extend=TableTokenizer.load(arguments.extend) if arguments.extend else None,
         splits=arguments.splits,
         seed=arguments.seed,
         overwrite=arguments.overwrite,
@@ -408,6 +423,11 @@ def add_generate(verbs: Verbs) -> None:
         help="fix columns (of a gpt: leading ones): to one value each (repeat it), or to the rows of a file",
     )
     verb.add_argument(
+        "--history",
+        metavar="FILE",
+        help="histories to go on from, in turn; only the new rows are written",
+    )
+    verb.add_argument(
         "--temperature", type=float, default=1.0, help="below 1: likelier rows; above 1: rarer ones (1)"
     )
     verb.add_argument(
@@ -423,6 +443,7 @@ def add_generate(verbs: Verbs) -> None:
     verb.add_argument(
         "--order", metavar="ORDER", help="of columns, for a cgm: random or fixed (default: as it was trained)"
     )
+    add_unseen(verb, "a given value")
     verb.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV (.gz) or Parquet to write")
 
 
@@ -436,11 +457,13 @@ def generate(arguments: argparse.Namespace) -> None:
         num_documents=arguments.documents,
         max_rows=arguments.max_rows,
         given=arguments.given,
+        history=arguments.history,
         seed=arguments.seed,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         order=arguments.order,
+        unseen=arguments.unseen,
     )
     if place().rank == 0:
         print(f"{arguments.out}: {rows:,} rows")
@@ -454,11 +477,7 @@ def add_impute(verbs: Verbs) -> None:
     verb.add_argument("run", metavar="RUN", help="folder of a run whose model.kind is cgm")
     add_table_options(verb)
     verb.add_argument("--seed", type=int, default=0, help="the same seed gives the same cells (default: 0)")
-    verb.add_argument(
-        "--unseen",
-        metavar="POLICY",
-        help="what a value that training never saw is read as: nearest, other, clip (default: an error)",
-    )
+    add_unseen(verb, "a value")
     verb.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV (.gz) or Parquet to write")
 
 

@@ -26,6 +26,13 @@ def _add_history_options(verb: argparse.ArgumentParser) -> None:
         help="rows that are not there: an error (default), missing rows, or none: rows are consecutive",
     )
     verb.add_argument("--samples", type=int, default=500, metavar="N", help="paths of each series (500)")
+    verb.add_argument(
+        "--fine-tune",
+        default="never",
+        choices=["auto", "never", "always"],
+        help="fit the shipped network further to the history; auto: if forecasts of its own last rows get "
+        "better beyond chance (default: never)",
+    )
     verb.add_argument("--seed", type=int, default=0, help="the same seed gives the same paths (default: 0)")
 
 
@@ -88,7 +95,12 @@ def forecast(arguments: argparse.Namespace) -> None:
     history = _read_history(arguments, arguments.table)
     given = None if arguments.given_future is None else _frame(arguments.given_future)
     request = ForecastRequest(arguments.horizon, arguments.samples, arguments.seed, given)
-    tables = Forecaster().tables(history, request)
+    forecaster = Forecaster()
+    if arguments.fine_tune != "never":
+        how, seed, horizon = arguments.fine_tune, arguments.seed, arguments.horizon
+        forecaster, found = forecaster.fine_tuned(history, how, seed, horizon)
+        print(found)
+    tables = forecaster.tables(history, request)
     summaries: dict[str, list[pd.DataFrame]] = {}
     rows = 0
     if arguments.out is None:
@@ -130,11 +142,13 @@ def _summarise(
         found = risk(paths, column)
         summaries.setdefault(f"losses of {column}, summed to each step", []).append(found)
     if arguments.plot and number < PLOTTED:
-        _plot(arguments.plot, history, number, paths)
+        _plot(arguments, history, number, paths)
 
 
-def _plot(path: str, history: Any, number: int, paths: Any) -> None:
+def _plot(arguments: argparse.Namespace, history: Any, number: int, paths: Any) -> None:
     from .evaluate.fan import draw_fans
+
+    given = () if arguments.given_future is None else tuple(_frame(arguments.given_future).columns)
 
     series = history.series[number]
     samples = int(paths["path"].max()) + 1
@@ -144,8 +158,9 @@ def _plot(path: str, history: Any, number: int, paths: Any) -> None:
         times["past_times"] = series.times
         times["future_times"] = series.clock.after(series.last, values.shape[1])
     name = ", ".join(map(str, series.key))
-    draw_fans(path, history.columns, series.values_TC, values, title=name, **times)
-    print(f"{path}: fan charts" + (f" of the first of {len(history.series)} series" if name else ""))
+    draw_fans(arguments.plot, history.columns, series.values_TC, values, given=given, title=name, **times)
+    whose = f" of the first of {len(history.series)} series" if name else ""
+    print(f"{arguments.plot}: fan charts{whose}")
 
 
 def _frame(path: str) -> Any:
@@ -201,7 +216,12 @@ def run_backtest(arguments: argparse.Namespace) -> None:
     forecaster = Forecaster()
     models: dict[str, Any] = {
         "nemo-tabular": lambda: SeriesModel(
-            forecaster, season=season, samples=arguments.samples, seed=arguments.seed
+            forecaster,
+            season=season,
+            samples=arguments.samples,
+            seed=arguments.seed,
+            fine_tune=arguments.fine_tune,
+            horizon=arguments.horizon,
         )
     }
     for name in arguments.baseline:
@@ -247,9 +267,12 @@ def add_pretrain(verbs: Verbs) -> None:
 def run_pretrain(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
+    import torch
+
     from .train.pretrain import pretrain
 
     show_progress()
+    torch.set_num_threads(1)  # sums of more threads differ in their last bits
     model = pretrain(
         documents=arguments.documents,
         steps=arguments.steps,

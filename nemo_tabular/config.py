@@ -6,7 +6,7 @@ Megatron, NeMo and Lightning already type. The text under a field is its documen
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,12 +26,16 @@ class DataConfig(Section):
 
     store: str | None = None
     """Folder that `nemo-tabular prepare` wrote."""
+    table_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Of a store of several tables: the share of each table's rows in what is trained on, relative to the
+    others'. None: in proportion to their rows."""
     global_batch_size: int | None = Field(None, ge=1)
     """Documents (rows, in row mode) a step, over all data-parallel ranks; None: 128, for small tables fewer
-    (a 64th of them as a power of two, at least 16)."""
+    (a 64th of them as a power of two, at least 16); 16 histories."""
     micro_batch_size: int | None = Field(None, ge=1)
     """Documents at a time on one rank; None: all of the rank's share of the global batch at once, in a
-    pipeline in as many pieces as it has stages."""
+    pipeline in as many pieces as it has stages; of histories an eighth, at least 4, those of like lengths
+    together."""
     max_rows: int = Field(64, ge=1)
     """Histories only: rows in one window of a document."""
     context_rows: int = Field(16, ge=0)
@@ -43,6 +47,9 @@ class ModelConfig(Section):
 
     kind: Literal["gpt", "cgm"] = "gpt"
     """The model family: gpt reads columns in one order, cgm (the Composable Generative Model) in any."""
+    restore_from_path: str | None = None
+    """Folder of a finished run or saved model to start from (fine-tuning): whatever it and the table both
+    know is taken over by name, and settings of its architecture that are left out here are as there."""
     num_layers: int = Field(1, ge=1)
     """Transformer blocks."""
     hidden_size: int = Field(64, ge=1)
@@ -297,7 +304,9 @@ def _complaints(error: ValidationError, where: str) -> str:
             lines.append(f"{where}: unknown setting {name!r}{hint}")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {name}: {message} (found {item['input']!r})"[:500])
+            # what is wrong between several settings says so itself, and need not show them all
+            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            lines.append(f"{where}: {name}: {message}{found}"[:500])
     return "\n".join(dict.fromkeys(lines))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pat
 
 from .config import Config, load_config
 from .engine.ranks import ALONE, Place, place
@@ -25,14 +26,18 @@ from .generate.streams import Stream, open_stream
 from .generate.trie import placement
 from .models.likelihood import ONE_ORDER, Likelihood, Question, open_likelihood
 from .models.saved import SavedModel
+from .models.transfer import inherit
 from .readers import TableReader, open_table, write_table
 from .schema import Schema
+from .tokenizer import TableTokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .generate.clock import Gaps
     from .generate.history import History
+    from .generate.tune import Tune
+    from .store import TokenStore
 
 VALIDATION_ROWS = 2000
 """Rows that judge when to stop, where a twentieth of the table is fewer: up to a fifth of a small table."""
@@ -79,34 +84,52 @@ class Synthesizer:
         order_by: Sequence[str] = (),
         **reading: Any,
     ) -> Synthesizer:
-        """Train on `table`: a data frame, an Arrow table, or the path of a file.
+        """Train on `table`: a data frame, an Arrow table, the path of a file, or a prepared TokenStore.
 
         With `group_by` the rows that share a key (a customer's number) are one history, ordered by
         `order_by`; a schema that is given says both itself. The schema is inferred unless given; `reading`
-        goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped. Raises
-        SchemaError, CodecError and ConfigError.
-        """
-        from .schema import infer_schema
-        from .store import prepare
-        from .train.run import train
+        goes to `open_table`. With run.dir set, the run is kept there and resumed if it was stopped.
 
+        After `load`, or with model.restore_from_path set, training goes on from that model: columns and
+        values that it knows are taken over, and the table may have more or fewer. Raises SchemaError,
+        CodecError, ConfigError and CheckpointError.
+        """
+        from .schema import following, infer_schema
+        from .store import TokenStore, prepare
+
+        if isinstance(table, TokenStore):
+            if schema is not None or group_by or order_by or reading:
+                raise SchemaError("a store has its schema already: give the store alone")
+            return self._train(table)
         reader = open_table(table, **reading)
-        if schema is None:
-            schema = infer_schema(reader, group_by=group_by, order_by=order_by)
-        elif group_by or order_by:
-            raise SchemaError("group_by and order_by stand in the schema that is given: set them there")
-        elif not isinstance(schema, Schema):
+        start = self.config.model.restore_from_path
+        extend = None if start is None else TableTokenizer.load(start)
+        if (schema is not None or extend is not None) and (group_by or order_by):
+            raise SchemaError(
+                "group_by and order_by stand in the schema that is given, or of the model to go on from"
+            )
+        if isinstance(schema, str | Path):
             schema = Schema.from_yaml(schema)
+        if extend is not None:
+            schema = following(reader, extend.schema, schema)
+        elif schema is None:
+            schema = infer_schema(reader, group_by=group_by, order_by=order_by)
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
             share = validation_share(schema.rows)
             store = prepare(
                 reader,
                 Path(folder, "store"),
                 schema=schema,
+                extend=extend,
                 splits=(1 - share, share),
                 seed=self.config.run.seed,
             )
-            result = train(self.config, store)
+            return self._train(store)
+
+    def _train(self, store: TokenStore) -> Synthesizer:
+        from .train.run import train
+
+        result = train(self.config, store)
         if not result.finished:
             raise CheckpointError(
                 f"training was stopped at step {result.steps}; call fit again with the same run.dir to go on"
@@ -116,15 +139,15 @@ class Synthesizer:
         return self
 
     @classmethod
-    def load(cls, path: str | Path) -> Synthesizer:
-        """Load a run's folder or a folder that `save` wrote. Raises CheckpointError for what is not whole."""
-        folder = Path(path)
-        if (folder / "model").is_dir():
-            folder = folder / "model"
-        elif (folder / "checkpoints").is_dir():
-            raise CheckpointError(f"{folder}: this run is not finished; train it to its end first")
-        synthesizer = cls()
-        synthesizer._use(SavedModel.load(folder))
+    def load(cls, path: str | Path, **overrides: Any) -> Synthesizer:
+        """Load a run's folder or a folder that `save` wrote. `fit` then trains on from it: fine-tuning, for
+        which `overrides` are settings as of the constructor. Raises CheckpointError for what is not whole.
+        """
+        saved = SavedModel.of(path)
+        settings = {"model__restore_from_path": str(path), **overrides}
+        synthesizer = cls(saved.config.kind, **settings)
+        synthesizer.config = inherit(synthesizer.config, saved)
+        synthesizer._use(saved)
         return synthesizer
 
     def save(self, path: str | Path) -> None:
@@ -164,6 +187,8 @@ class Synthesizer:
         first: tuple[int, int],
         sampling: Sampling,
         order: str | None = None,
+        history: Any = None,
+        unseen: str | None = None,
         here: Place = ALONE,
     ) -> Iterator[pa.Table]:
         """At least one table; `first`: the numbers of the first row and of the first document. With several
@@ -171,21 +196,23 @@ class Synthesizer:
         """
         stream = self.stream()
         if isinstance(stream, HistoryStream):
-            if num_documents is None or num_rows is not None or given is not None or first[0]:
+            if num_documents is None or num_rows is not None or first[0]:
                 raise GenerationError(
                     "this model makes histories, documents of many rows: say how many with num_documents (on "
-                    "the command line --documents) and nothing of rows; given values are not for histories"
+                    "the command line --documents) and nothing of rows"
                 )
-            asked = HistoryRequest(num_documents, seed, first[1], max_rows, sampling)
+            asked = HistoryRequest(
+                num_documents, seed, first[1], max_rows, sampling, _named(given), history, unseen
+            )
             return shared_tables(stream, asked, here)
-        if num_documents is not None or max_rows is not None or first[1]:
+        if num_documents is not None or max_rows is not None or first[1] or history is not None:
             raise GenerationError(
                 "this model makes single rows: say how many with num_rows (on the command line --rows); "
-                "documents come from a model that was fitted with group_by"
+                "documents, and what continues them, come from a model that was fitted with group_by"
             )
         if order == "random" and not isinstance(stream, SetStream):
             raise GenerationError(ONE_ORDER.format("order='random'"))
-        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling, order), here)
+        return shared_tables(stream, _request(num_rows, given, seed, first[0], sampling, order, unseen), here)
 
     def sample(
         self,
@@ -194,6 +221,7 @@ class Synthesizer:
         num_documents: int | None = None,
         max_rows: int | None = None,
         given: Mapping[str, Any] | pd.DataFrame | None = None,
+        history: Any = None,
         seed: int = 0,
         first_row: int = 0,
         first_document: int = 0,
@@ -201,6 +229,7 @@ class Synthesizer:
         top_k: int = 0,
         top_p: float = 1.0,
         order: str | None = None,
+        unseen: str | None = None,
     ) -> pd.DataFrame:
         """`num_rows` synthetic rows as a data frame, columns in the table's order; row i depends on (seed, i)
         only.
@@ -208,13 +237,27 @@ class Synthesizer:
         `given`: values of columns, one for all rows or one a row (a data frame: one row for each of its
         rows); of any columns for the CGM, of the leading ones for the GPT. `order`: for the CGM, "random" (a
         new order of the columns every few rows) or "fixed"; the default is what its training speaks for.
+        `unseen` says what a given value that training never saw is read as ("nearest", "other", ...).
 
         A model of histories makes `num_documents` of them instead, with new keys; document i depends on
-        (seed, i) only, and is cut off after `max_rows` rows (default: the longest document in training).
+        (seed, i) only, and is cut off after `max_rows` new rows (default: the longest document in training).
+        What is given then holds in every row of a document. `history`: a frame or a file of histories to
+        continue, document i the i-th of them (begun again at the end); only the new rows are returned.
         """
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order)
-        return pa.concat_tables(list(pieces)).to_pandas()
+        pieces = self._tables(
+            num_rows, num_documents, max_rows, given, seed, first, sampling, order, history, unseen
+        )
+        return self._frame(pa.concat_tables(list(pieces)))
+
+    def _frame(self, table: pa.Table) -> pd.DataFrame:
+        """As pandas; whole numbers stay whole numbers where some are missing."""
+        frame = table.to_pandas()
+        for column in self.schema.columns:
+            if column.nullable and pat.is_integer(column.arrow):
+                kind = str(column.arrow).replace("int", "Int").replace("uI", "UI")  # pandas' own, with <NA>
+                frame[column.name] = table[column.name].to_pandas(integer_object_nulls=True).astype(kind)
+        return frame
 
     def write(
         self,
@@ -224,6 +267,7 @@ class Synthesizer:
         num_documents: int | None = None,
         max_rows: int | None = None,
         given: Mapping[str, Any] | Sequence[str] | pd.DataFrame | None = None,
+        history: Any = None,
         seed: int = 0,
         first_row: int = 0,
         first_document: int = 0,
@@ -231,6 +275,7 @@ class Synthesizer:
         top_k: int = 0,
         top_p: float = 1.0,
         order: str | None = None,
+        unseen: str | None = None,
     ) -> int:
         """As `sample`, streamed to a CSV or Parquet file: memory does not grow with the rows. Returns their
         number. Ranks that torchrun or srun started make them together: the same rows, and rank 0 writes them.
@@ -239,7 +284,9 @@ class Synthesizer:
             given = parse_given(given) if given else None
         sampling, first = Sampling(temperature, top_k, top_p), (first_row, first_document)
         here = place()
-        pieces = self._tables(num_rows, num_documents, max_rows, given, seed, first, sampling, order, here)
+        pieces = self._tables(
+            num_rows, num_documents, max_rows, given, seed, first, sampling, order, history, unseen, here
+        )
         if here.rank:
             return agreed(sum(piece.num_rows for piece in pieces), here)
         rows = 0
@@ -284,6 +331,7 @@ class Synthesizer:
         order_by: Sequence[str] = (),
         columns: Sequence[str] = (),
         gaps: Gaps = "error",
+        fine_tune: Tune = "never",
         **reading: Any,
     ) -> pd.DataFrame:
         """Sampled futures of the numeric columns of `history` (a frame or a file): `samples` paths of
@@ -292,8 +340,10 @@ class Synthesizer:
         Needs no training: the forecaster that ships with the package reads each series' own history. A fitted
         model says which columns hold keys and times; otherwise `group_by` and `order_by` do. `given`: known
         futures of some columns, which condition the others up to each step, not beyond. `gaps`: rows that are
-        not there are an "error", count as "missing", or "ignore": rows are consecutive. Path i depends on
-        (seed, i). Raises SchemaError, GenerationError, CodecError.
+        not there are an "error", count as "missing", or "ignore": rows are consecutive. `fine_tune`: "auto"
+        fits the network further to the history if forecasts of its own last rows get better beyond chance;
+        "always" does so untested. Path i depends on (seed, i). Raises SchemaError, GenerationError,
+        CodecError.
         """
         import pandas as pd
 
@@ -304,7 +354,8 @@ class Synthesizer:
 
         request = ForecastRequest(horizon, samples, seed, given)
         known = self._history(history, group_by, order_by, columns=tuple(columns), gaps=gaps, **reading)
-        return pd.concat(list(Forecaster().tables(known, request)), ignore_index=True)
+        forecaster, _found = Forecaster().fine_tuned(known, fine_tune, seed, horizon)
+        return pd.concat(list(forecaster.tables(known, request)), ignore_index=True)
 
     def _history(
         self, table: Any, group_by: Sequence[str], order_by: Sequence[str], **options: Any
@@ -336,7 +387,7 @@ class Synthesizer:
         if not numbers:
             raise GenerationError(f"imputations is {imputations!r}, expected at least 1")
         index = table.index if isinstance(table, pd.DataFrame) else None
-        frames = [stream.impute(table, seed, number, unseen=unseen).to_pandas() for number in numbers]
+        frames = [self._frame(stream.impute(table, seed, number, unseen=unseen)) for number in numbers]
         for frame in frames:
             frame.index = frame.index if index is None else index
         return frames[0] if imputations is None else pd.concat(frames, keys=numbers, names=["imputation"])
@@ -430,14 +481,20 @@ def _request(
     first_row: int,
     sampling: Sampling,
     order: str | None,
+    unseen: str | None,
 ) -> GenerationRequest:
-    values = {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
+    values = _named(given)
     if num_rows is None:
         lengths = [len(v) for v in values.values() if is_sequence(v)]
         if not lengths:
             raise GenerationError("how many rows? Say so, or give a condition for each")
         num_rows = lengths[0]
-    return GenerationRequest(num_rows, seed, first_row, values, sampling, order)
+    return GenerationRequest(num_rows, seed, first_row, values, sampling, order, unseen)
+
+
+def _named(given: Mapping[str, Any] | pd.DataFrame | None) -> dict[str, Any]:
+    """Values of a mapping or a frame by column."""
+    return {} if given is None else {str(name): given[name] for name in given.keys()}  # noqa: SIM118 (frames too)
 
 
 def _yaml(value: Any) -> str:

@@ -19,7 +19,9 @@ import pyarrow.types as pat
 
 from nemo_tabular.codecs import Codec, codec_from_json, fit_codec
 from nemo_tabular.errors import CodecError, SchemaError, StoreError, TabularError, nearest
-from nemo_tabular.schema import Column, Schema
+from nemo_tabular.profile import profile
+from nemo_tabular.readers import open_table
+from nemo_tabular.schema import Column, Schema, infer_schema
 
 if TYPE_CHECKING:
     from nemo_tabular.profile import TableProfile
@@ -30,6 +32,7 @@ PAD, BOS, EOD = 0, 1, 2
 NUM_SPECIAL = 3
 CHUNK_ROWS = 32_768  # the int32 codes of a few columns of so many rows still fit a core's cache
 TURN_ROWS = 4_096  # rows turned into columns at a time: all slots of so many rows fit it
+FILE = "tokenizer.json"
 FORMAT = "nemo_tabular.tokenizer"
 VERSION = 1
 
@@ -52,6 +55,37 @@ class TableTokenizer:
         if missing:
             raise SchemaError(f"the profile lacks the schema's columns {missing}: profile the same table")
         return cls(schema, {c.name: fit_codec(c, profile.columns[c.name]) for c in schema.coded})
+
+    @classmethod
+    def of(cls, table: Any, schema: Schema | None = None, **reading: Any) -> TableTokenizer:
+        """Fit to a table, which `open_table` takes with `reading`; without a schema that is inferred first.
+
+        Raises SchemaError and CodecError for the table.
+        """
+        reader = open_table(table, **reading)
+        schema = schema or infer_schema(reader)
+        coded = [column.name for column in schema.coded]
+        return cls.fit(schema, profile(batch.select(coded) for batch in reader.batches(schema)))
+
+    def extended(self, schema: Schema, profile: TableProfile) -> TableTokenizer:
+        """The tokenizer of another table that goes on from this one: columns that both know keep their
+        codecs, made to hold the other table's values too; the others' are fitted. `schema`: see `following`.
+
+        Codes and ids may move; what they mean is said by the codecs' `meanings`. Raises CodecError that lists
+        each column whose values the codec cannot be made to hold.
+        """
+        codecs, wrong = {}, []
+        for column in schema.coded:
+            known, found = self.codecs.get(column.name), profile.columns[column.name]
+            try:
+                codecs[column.name] = (
+                    known.extended(column, found) if known is not None else fit_codec(column, found)
+                )
+            except CodecError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise CodecError("the table does not go on from the model's:\n  " + "\n  ".join(wrong))
+        return TableTokenizer(schema, codecs)
 
     # --- who owns which ids ---
 
@@ -83,6 +117,11 @@ class TableTokenizer:
         ends = np.cumsum([len(self.codecs[name].slots) for name in self.columns]).tolist()
         starts = [0, *ends[:-1]]
         return {name: slice(a, b) for name, a, b in zip(self.columns, starts, ends, strict=True)}
+
+    @cached_property
+    def slot_names(self) -> tuple[tuple[str, int], ...]:
+        """Column and place in it, from 0, of each slot: the columns of a frame of ids or codes."""
+        return tuple((name, k) for name, s in self.column_slots.items() for k in range(s.stop - s.start))
 
     @property
     def num_slots(self) -> int:
@@ -270,7 +309,18 @@ class TableTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> TableTokenizer:
-        """Read what `save` wrote. Raises StoreError for a pickle, broken JSON, or another kind of file."""
+        """Read what `save` wrote, or the tokenizer of a run, a saved model or a store, given its folder.
+
+        Raises StoreError for a pickle, broken JSON, another kind of file, or a folder without one.
+        """
+        if Path(path).is_dir():
+            places = [Path(path, "model", FILE), Path(path, FILE)]
+            found = next((place for place in places if place.is_file()), None)
+            if found is None:
+                raise StoreError(
+                    f"{path} holds no {FILE}: name the folder of a finished run, a saved model, or a store"
+                )
+            path = found
         try:
             return cls.from_json(read_json(path))
         except StoreError as error:

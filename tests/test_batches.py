@@ -207,6 +207,25 @@ def test_batches_are_no_longer_than_their_longest_window(documents_store):
         assert len(batch.codes) == int(batch.lengths[0]) == documents.rows[batches.at(step)[0]]
 
 
+def test_micro_batches_by_length_hold_the_same_windows_with_less_padding(documents_store):
+    documents = documents_store.documents("train")
+    batches = DocumentBatches(documents, documents_store.tokenizer, 0, 24, max_rows=100)
+    batch = batches.next_documents()
+    even, short = micro_batches(batch, 5), micro_batches(batch, 5, by_length=True)
+    assert {len(piece.codes) for piece in even} == {int(batch.lengths.max())}
+    assert [len(piece.codes) for piece in short] == [int(piece.lengths.max()) for piece in short]
+    assert sum(piece.codes.numel() for piece in short) < 0.8 * sum(piece.codes.numel() for piece in even)
+
+    def windows(pieces):
+        return sorted(
+            (p.codes[:n, :, b].tolist(), p.ids[:n, :, b].tolist(), p.scored[:n, b].tolist(), bool(p.ends[b]))
+            for p in pieces
+            for b, n in enumerate(p.lengths.tolist())
+        )
+
+    assert windows(short) == windows([batch])
+
+
 # --- rows as sets ---
 
 

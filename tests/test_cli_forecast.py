@@ -23,13 +23,25 @@ def run(*arguments) -> int:
 
 def test_forecast_from_a_csv_to_paths_quantiles_events_and_a_picture(history, tmp_path, capsys):
     out, quantiles, plot = (tmp_path / name for name in ("paths.parquet", "q.csv", "fan.png"))
-    asked = ["--event", "infl > 0", "--risk", "rate", "--quantiles", quantiles, "--plot", plot]
+    asked = [
+        "--fine-tune",
+        "auto",
+        "--event",
+        "infl > 0",
+        "--risk",
+        "rate",
+        "--quantiles",
+        quantiles,
+        "--plot",
+        plot,
+    ]
     options = ["--order-by", "day", "--horizon", 3, "--samples", 20, "--seed", 1]
     assert run("forecast", "--history", history, *options, "-o", out, *asked) == 0
     paths = pd.read_parquet(out)
     assert list(paths.columns) == ["series", "path", "step", "day", "infl", "rate"] and len(paths) == 60
     assert len(pd.read_csv(quantiles)) == 6 and plot.exists()
     printed = capsys.readouterr().out
+    assert "not fine-tuned" in printed, "80 rows are too few"
     assert "probability of infl > 0" in printed and "losses of rate" in printed
 
 

@@ -1,16 +1,18 @@
 """An Arrow column and its fitted codec enter; column-local integer codes leave, and the other way round.
 
 Every codec is a frozen object with a JSON form. Authors of a codec write `fit`, `slots`, `_encode`,
-`_decode`, `_params` and `_restore`; this file keeps the books: types, chunks, policies, conditions, registry.
+`_decode`, `_params` and `_restore`, and for fine-tuning `extended` and `_meanings`; this file keeps the
+books: types, chunks, policies, conditions, registry.
 """
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +47,9 @@ class Codec(ABC):
     """Values of one column <-> int32 codes of shape (rows, slots). Frozen; equal if its JSON is."""
 
     codec: ClassVar[str]
+    by_value: ClassVar[bool] = False
+    """Whether each code stands for a value (a category, a byte), and not for a piece of a scale that another
+    table would have cut elsewhere."""
 
     name: str
     type: str
@@ -99,11 +104,38 @@ class Codec(ABC):
         """
         return codes.astype(np.int32)
 
+    @property
+    def rising(self) -> bool:
+        """Whether the modelled codes, read from left to right, rise with the values: all values have an
+        order, and none has a code of its own beside it."""
+        return False
+
     def half_step(self, values: pa.Array) -> np.ndarray | None:
         """The largest round-trip error allowed at each value; None where values come back exactly."""
         return None
 
+    def extended(self, column: Column, profile: ColumnProfile) -> Self:
+        """This codec, made to hold the values of another table too: what it knew keeps its meaning, if not
+        its code (see `meanings`). CodecError where it cannot.
+        """
+        return replace(self, nullable=self.nullable or column.nullable, format=column.format)
+
+    def _meanings(self) -> dict[str, list[Hashable]]:
+        """As `meanings`, without missing. By default only the very same codec means the same."""
+        own = json.dumps(self._params(), sort_keys=True)
+        sizes = [slot.size for slot in self.slots if not slot.residual]
+        sizes[0] -= self.nullable
+        return {f"slot {k}": [(own, code) for code in range(size)] for k, size in enumerate(sizes)}
+
     # ------------------------------------------------------------------ what everyone calls
+
+    def meanings(self) -> dict[str, list[Hashable]]:
+        """What each code of each modelled slot means, the slots under names of their own: what two codecs of
+        a column call by the same names is the same.
+        """
+        named = self._meanings()
+        first = next(iter(named))
+        return named | {first: ["missing"] * self.nullable + named[first]}
 
     def encode(self, values: pa.Array | pa.ChunkedArray, *, unseen: str | None = None) -> np.ndarray:
         """int32 codes of shape (rows, slots).
@@ -142,9 +174,11 @@ class Codec(ABC):
             return pieces[0]
         return pa.concat_arrays(pieces) if pieces else pa.array([], self.arrow_type)
 
-    def codes_for(self, value: Any) -> np.ndarray:
-        """The code row of one Python value or text, for conditions; CodecError if it cannot be held."""
-        return self.encode(self._one(value), unseen="error")[0]
+    def codes_for(self, value: Any, unseen: str | None = None) -> np.ndarray:
+        """The code row of one Python value or text, for conditions; CodecError if it cannot be held, unless
+        `unseen` says what it is then read as.
+        """
+        return self.encode(self._one(value), unseen=unseen or "error")[0]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only: floats that repr exactly, ints of any size, no NaN."""

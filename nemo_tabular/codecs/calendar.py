@@ -7,9 +7,10 @@ if it has few values, else residual slots, uniform within the second. The weekda
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -102,6 +103,7 @@ class CalendarCodec(Codec):
     """
 
     codec: ClassVar[str] = "calendar"
+    by_value: ClassVar[bool] = True
 
     parts: tuple[Part, ...]
     """In order: year, month, day, hour, minute, second, subsecond (in `step`s), offset (in seconds)."""
@@ -149,6 +151,33 @@ class CalendarCodec(Codec):
             books["points"] = points
         return cls(**books)
 
+    def extended(self, column: Column, profile: ColumnProfile) -> Self:
+        """With the years, and what else of the calendar, that the other table adds."""
+        other, same = self.fit(column, profile), super().extended(column, profile)
+        other = replace(other, nullable=other.nullable or self.nullable)
+        if not self.parts or not other.parts:
+            return other if other.parts else same  # type: ignore[return-value]
+        finer = other.step % self.step or other.points > self.points
+        if finer or [p.name for p in self.parts] != [p.name for p in other.parts]:
+            raise CodecError(
+                f"column {self.name!r}: its times are finer than those of the model's table: round them, or "
+                "rename the column, which begins it afresh"
+            )
+        parts = tuple(
+            Part(ours.name, _part_values(ours.name, np.array([*ours.values, *theirs]), complete=True))
+            for ours, theirs in zip(self.parts, other._values_in(self.step), strict=True)
+        )
+        return replace(same, parts=parts, offsets=_offsets_of(column, self.arrow_type, parts))
+
+    def _values_in(self, step: int) -> list[tuple[int, ...]]:
+        """The values of each part, fractions of a second in another, finer step."""
+        scale = self.step // step
+        return [tuple(v * scale for v in p.values) if p.name == "subsecond" else p.values for p in self.parts]
+
+    def _meanings(self) -> dict[str, list[Hashable]]:
+        named: dict[str, list[Hashable]] = {part.name: list(part.values) for part in self._modelled}
+        return named or {"constant": ["constant"] * bool(self.parts)}
+
     # ------------------------------------------------------------------ shape
 
     @cached_property
@@ -173,6 +202,11 @@ class CalendarCodec(Codec):
             sizes.append(min(rest, RESIDUAL_BASE - 1) + 1)
             rest //= RESIDUAL_BASE
         return tuple(reversed(sizes))
+
+    @property
+    def rising(self) -> bool:
+        """Where nothing is missing, and no clock is ever put back."""
+        return not (self.nullable or self.offsets)
 
     @cached_property
     def _offset_starts(self) -> np.ndarray:
@@ -310,6 +344,10 @@ class CalendarCodec(Codec):
             slot += 1
         return out
 
+    @property
+    def _clock(self) -> list[Part]:
+        return [part for part in self.parts if part.name in ("hour", "minute", "second", "subsecond")]
+
     def _decode(self, codes: np.ndarray) -> pa.Array:
         kind, rows = self.arrow_type, len(codes)
         if not self.parts:
@@ -317,7 +355,11 @@ class CalendarCodec(Codec):
         part = self._values_of(codes)
         days = np.zeros(rows, np.int64)
         if "year" in part:
-            days += _days(part["year"], part["month"], part["day"])
+            last = _days(part["year"], part["month"], 31)
+            wanted = _days(part["year"], part["month"], 1) + part["day"] - 1
+            days += np.minimum(wanted, last)
+            if (beyond := wanted > last).any():  # no earlier than what else that day has: order is kept
+                part |= {p.name: np.where(beyond, p.values[-1], part[p.name]) for p in self._clock}
         if pa.types.is_date(kind):
             instants = days if pa.types.is_date32(kind) else days * (DAY * 1000)
         else:
@@ -426,6 +468,15 @@ def _step(column: Column, resolution: str | None, kind: pa.DataType, instants: n
     while step > 1 and (instants % step != 0).any():
         step //= 10
     return step
+
+
+def _offsets_of(column: Column, kind: pa.DataType, parts: tuple[Part, ...]) -> tuple[tuple[int, int], ...]:
+    """The changes of the clock in all the years of the parts."""
+    years = next((part.values for part in parts if part.name == "year"), None)
+    if years is None:
+        return ()
+    days = np.array([int(_days(year, 1, 1)) for year in (years[0], years[-1])])
+    return _offsets_around(column, kind, days * DAY * _per_second(kind))
 
 
 def _part_values(name: str, found: np.ndarray, complete: bool) -> tuple[int, ...]:

@@ -5,9 +5,10 @@ Codes: missing (if nullable), other (if unseen values go there), then the values
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,7 @@ class CategoryCodec(Codec):
     """
 
     codec: ClassVar[str] = "category"
+    by_value: ClassVar[bool] = True
 
     values: tuple[str, ...]
     unseen: str = "error"
@@ -66,6 +68,17 @@ class CategoryCodec(Codec):
             unseen=unseen,
             other_text=str(options.get("other_text", "other")),
         )
+
+    def extended(self, column: Column, profile: ColumnProfile) -> Self:
+        """With the values that the other table adds."""
+        other = self.fit(column, profile)
+        values = tuple(sorted({*self.values, *other.values}))
+        nullable = self.nullable or other.nullable
+        return replace(super().extended(column, profile), values=values, nullable=nullable)
+
+    def _meanings(self) -> dict[str, list[Hashable]]:
+        other: list[Hashable] = [("other",)] * (self.unseen == "other")
+        return {"value": [*other, *self.values]}
 
     @property
     def slots(self) -> tuple[Slot, ...]:

@@ -6,10 +6,11 @@ value -> position on the column's exact integer lattice (grid.py) -> cell of a m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +55,30 @@ class DigitsCodec(Codec):
 
         return fit_digits(cls, column, profile)
 
+    def extended(self, column: Any, profile: Any) -> Self:
+        """With further cells for what lies beyond the range; see digits_extend.py."""
+        from nemo_tabular.codecs.digits_extend import extend_digits
+
+        if self.grid is None:
+            fitted = self.fit(column, profile)
+            return replace(fitted, nullable=fitted.nullable or self.nullable)  # type: ignore[return-value]
+        return extend_digits(super().extended(column, profile), profile)
+
+    def _meanings(self) -> dict[str, list[Hashable]]:
+        """A cell, or the cells of a leading digit, by the value that they begin with."""
+        own: list[Hashable] = [*self.specials, *(("spike", value) for value in self.spikes)]
+        if self.grid is None or self.starts is None:
+            return super()._meanings() if self.grid is not None else {"lead": own}
+        cells = np.arange(0, len(self.starts), prod(self.bases[1:]), dtype=np.int32)
+        positions = self._positions_of(np.zeros((len(cells), len(self.slots)), np.int32), cells)
+        lows = self.grid.values(np.minimum(positions, np.uint64(self.grid.last)), self._dtype)
+        # nine digits: those of a float lattice are not the same to the last bit when it was made longer
+        lead = [f"from {low:.9g}" if lows.dtype.kind == "f" else f"from {low}" for low in lows.tolist()]
+        named: dict[str, list[Hashable]] = {"lead": [*own, *lead]}
+        for place, base in reversed(list(enumerate(reversed(self.bases[1:])))):
+            named[f"digit {place} of base {base}"] = list(range(base))
+        return named
+
     # ------------------------------------------------------------------ shape
 
     @cached_property
@@ -63,6 +88,11 @@ class DigitsCodec(Codec):
             return (Slot(self._num_special),)
         modelled = [Slot(size + (self._num_special if k == 0 else 0)) for k, size in enumerate(self.bases)]
         return (*modelled, *(Slot(size, residual=True) for size in self._residual_sizes))
+
+    @property
+    def rising(self) -> bool:
+        """Where no value has a token of its own."""
+        return self.grid is not None and self._num_special == 0
 
     @cached_property
     def _residual_sizes(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ A residual is `(value - anchor) / scale`. The anchor says where the past lets th
 how far from it; both are functions of the past alone, so whoever knows the past can go back. A network that
 reads residuals sees series of any level and unit alike, which levels under one scaler do not allow.
 
-Shapes: N series, T rows, F features, K bins.
+Shapes: N series, T rows, L lags, F features, K bins.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import CodecError
+from .autoregression import LAGS, autoregressions, corrected, shifted
 
-Anchor = Literal["level", "previous", "nearest", "ar1"]
-ANCHORS: tuple[Anchor, ...] = ("level", "previous", "nearest", "ar1")
-FEATURES = 5
+Anchor = Literal["level", "previous", "nearest", "ar1", "ar"]
+ANCHORS: tuple[Anchor, ...] = ("level", "previous", "nearest", "ar1", "ar")
+FEATURES = 6
 """Numbers beside each value that its prediction may look at: see `Cursor.features`."""
 OUTLIER = 5.0
 """One wild value raises the running volatility by no more than a deviation of so many scales."""
 CALMEST = 0.01
 """The running scale falls no lower than this share of the context's."""
+STATISTICS = 256
+"""Rows that statistics are made from, at most: hardly more than where the network was trained."""
 FARTHEST = 6.0
 """Features are cut off here: arcsinh of 200 deviations."""
 
@@ -36,7 +39,8 @@ class ResidualCodec:
 
     anchor: Anchor = "nearest"
     """level: the context's mean. previous: the value before. nearest: whichever of the two is nearer, by the
-    context's autocorrelation. ar1: between them, by the autocorrelation itself."""
+    context's autocorrelation. ar1: between them, by the autocorrelation itself. ar: an autoregression on the
+    last few values, its order by BIC."""
     log: bool = False
     """Read the logarithm: for positive columns whose changes are proportional."""
     season: int = 0
@@ -110,10 +114,12 @@ class Context:
     mean: np.ndarray
     spread: np.ndarray
     """Standard deviation of the level."""
-    pull: np.ndarray
-    """Weight of the previous value in the anchor, 0 to 1; the mean has the rest."""
+    weights: np.ndarray
+    """(N, L): of the values before in the anchor, the latest first; the mean has the rest."""
     scale: np.ndarray
     """Root mean square of value - anchor."""
+    advice: np.ndarray
+    """(N, L): weights of the autoregression that the rows suggest, whatever the anchor."""
     log: np.ndarray
     season: np.ndarray
     volatility: np.ndarray
@@ -160,14 +166,17 @@ def context_of(codecs: Sequence[ResidualCodec], values_NT: np.ndarray) -> Contex
     level_NT = _less_season(level_NT, season)
     mean, spread = np.nanmean(level_NT, 1), np.nanstd(level_NT, 1)
     spread = np.maximum(spread, 1e-8 * np.maximum(np.abs(mean), 1.0))
-    pull = _pull(codecs, level_NT - mean[:, None])
-    off_NT = (level_NT - mean[:, None])[:, 1:] - pull[:, None] * (level_NT - mean[:, None])[:, :-1]
-    square = np.nansum(off_NT**2, 1) / np.maximum(np.isfinite(off_NT).sum(1), 1)
+    off_NT = level_NT - mean[:, None]
+    advice = autoregressions(off_NT)
+    weights = _weights(codecs, off_NT, advice)
+    square = _residual(off_NT, weights) ** 2
+    scale = np.sqrt(np.nansum(square, 1) / np.maximum(np.isfinite(square).sum(1), 1))
     return Context(
         mean=mean,
         spread=spread,
-        pull=pull,
-        scale=np.sqrt(square) + 1e-6 * spread,
+        weights=weights,
+        scale=scale + 1e-6 * spread,
+        advice=advice,
         log=log,
         season=season,
         volatility=np.array([c.volatility for c in codecs]),
@@ -176,15 +185,27 @@ def context_of(codecs: Sequence[ResidualCodec], values_NT: np.ndarray) -> Contex
     )
 
 
-def _pull(codecs: Sequence[ResidualCodec], off_NT: np.ndarray) -> np.ndarray:
-    """Weight of the previous value, from the autocorrelation, with Kendall's correction of its bias."""
+def _weights(codecs: Sequence[ResidualCodec], off_NT: np.ndarray, advice_NL: np.ndarray) -> np.ndarray:
+    """(N, L): of the last values in the anchor."""
+    kind = np.array([c.anchor for c in codecs])
     before, now = off_NT[:, :-1], off_NT[:, 1:]
     both = np.isfinite(before) & np.isfinite(now)
     product = np.where(both, before * now, 0.0).sum(1)
     rho = np.clip(product / (np.where(both, before**2, 0.0).sum(1) + 1e-300), 0, 1)
-    corrected = np.minimum(1, rho + (1 + 3 * rho) / np.maximum(both.sum(1), 4))
-    kinds = {"level": 0 * rho, "previous": 0 * rho + 1, "nearest": (rho > 0.5) * 1.0, "ar1": corrected}
-    return np.array([kinds[c.anchor][i] for i, c in enumerate(codecs)])
+    out = np.zeros((len(off_NT), LAGS))
+    out[:, 0] = np.select(
+        [kind == "previous", kind == "nearest", kind == "ar1"], [1.0, rho > 0.5, corrected(rho, both.sum(1))]
+    )
+    return np.where(kind[:, None] == "ar", advice_NL, out)
+
+
+def _residual(off_NT: np.ndarray, weights_NL: np.ndarray) -> np.ndarray:
+    """(N, T): deviations from the anchor; NaN where a value that it needs is missing."""
+    out = off_NT.copy()
+    for lag, weight in enumerate(weights_NL.T, 1):
+        out -= np.where(weight[:, None] == 0, 0.0, weight[:, None] * shifted(off_NT, lag))
+    out[:, :1] = np.nan  # nothing comes before it
+    return out
 
 
 def _less_season(read_NT: np.ndarray, season: np.ndarray) -> np.ndarray:
@@ -205,7 +226,7 @@ class Cursor:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.level = context.mean.copy()  # of the row before
+        self.levels = np.repeat(context.mean[:, None], LAGS, 1)  # of the rows before, the latest first
         self.variance = context.scale**2
         self.before = np.zeros((2, len(context.mean)))  # residuals of the two rows before
         self._past: list[np.ndarray] = []  # read values, as many as the longest season
@@ -216,7 +237,7 @@ class Cursor:
         """A cursor on the series of these numbers, also repeatedly; this one stays where it is."""
         other = object.__new__(Cursor)
         other.context, other._keep = self.context.take(index), self._keep
-        other.level, other.variance = self.level[index], self.variance[index]
+        other.levels, other.variance = self.levels[index], self.variance[index]
         other.before = self.before[:, index]
         other._past = [row[index] for row in self._past]
         other._next()
@@ -224,13 +245,14 @@ class Cursor:
 
     def _next(self) -> None:
         c = self.context
-        self.anchor = c.mean + c.pull * (self.level - c.mean)
+        self._off = self.levels - c.mean[:, None]
+        self.anchor = c.mean + (c.weights * self._off).sum(1)
         square = (1 - c.volatility) * c.scale**2 + c.volatility * self.variance
         self.scale = np.maximum(np.sqrt(square), CALMEST * c.scale)
 
     def _season(self) -> np.ndarray:
         """The value a season before the next row; 0 without a season, or before there is one."""
-        c, out = self.context, np.zeros(len(self.level))
+        c, out = self.context, np.zeros(len(self.levels))
         for length in np.unique(c.season[c.season > 0]):
             if len(self._past) >= length:
                 rows = c.season == length
@@ -238,13 +260,15 @@ class Cursor:
         return out
 
     def features(self) -> np.ndarray:
-        """(N, F): where the level stands, the last two residuals, the running scale, the anchor's pull."""
+        """(N, F): where the level stands, the last two residuals, the running scale, how far the anchor
+        follows the level, and how far from the anchor an autoregression expects the row."""
         c = self.context
-        out = np.empty((len(self.level), FEATURES))
-        out[:, 0] = np.arcsinh((self.level - c.mean) / c.spread)
+        out = np.empty((len(self.levels), FEATURES))
+        out[:, 0] = np.arcsinh(self._off[:, 0] / c.spread)
         out[:, 1:3] = np.arcsinh(self.before).T
         out[:, 3] = np.log(self.scale / c.scale)
-        out[:, 4] = c.pull
+        out[:, 4] = c.weights.sum(1)
+        out[:, 5] = np.arcsinh(((c.advice - c.weights) * self._off).sum(1) / self.scale)
         return np.clip(out, -FARTHEST, FARTHEST)
 
     def residual(self, read: np.ndarray) -> np.ndarray:
@@ -267,7 +291,7 @@ class Cursor:
         square = np.minimum(off**2, (OUTLIER * c.scale) ** 2)
         self.variance = np.where(known, c.decay * self.variance + (1 - c.decay) * square, self.variance)
         self.before = np.stack([off / self.scale, self.before[0]])
-        self.level = self.anchor + off
+        self.levels = np.concatenate([(self.anchor + off)[:, None], self.levels[:, :-1]], 1)
         if self._keep:
             whole = np.where(np.isfinite(read), read, self.anchor + season)
             self._past = [*self._past[-self._keep + 1 :], whole] if self._keep > 1 else [whole]
@@ -285,6 +309,17 @@ def encode(context: Context, values_NT: np.ndarray) -> tuple[np.ndarray, np.ndar
         residual_NT[:, t] = cursor.residual(read_NT[:, t])
         cursor.advance(read_NT[:, t])
     return residual_NT, features_NTF, cursor
+
+
+def residuals(
+    codecs: Sequence[ResidualCodec], shown_NT: np.ndarray, values_NT: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, Cursor]:
+    """As `encode`, with statistics of the rows `shown`; those of a first season, which has nothing to differ
+    from, count as missing."""
+    residual, features, cursor = encode(context_of(codecs, shown_NT), values_NT)
+    for n, codec in enumerate(codecs):
+        residual[n, : codec.season] = np.nan
+    return residual, features, cursor
 
 
 def decode(context: Context, residual_NT: np.ndarray, cursor: Cursor | None = None) -> np.ndarray:

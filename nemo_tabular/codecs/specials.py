@@ -19,6 +19,11 @@ def seen_specials(profile: ColumnProfile) -> tuple[str, ...]:
     return tuple(name for name in NON_FINITE if counts[name])
 
 
+def of_either(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in one or the other, in the order of their codes."""
+    return tuple(name for name in NON_FINITE if name in some or name in others)
+
+
 def rows_of(name: str, values: np.ndarray) -> np.ndarray:
     """Mask of the rows that hold this non-finite value."""
     return np.isnan(values) if name == "nan" else values == NON_FINITE[name]

@@ -6,9 +6,11 @@ position, so that a generated code has the right length and form, leading zeros 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +42,7 @@ class TextCodec(Codec):
     """
 
     codec: ClassVar[str] = "text"
+    by_value: ClassVar[bool] = True
 
     alphabets: tuple[tuple[int, ...], ...]
     """Symbols of each slot, END first where the text may be over; rising otherwise."""
@@ -70,6 +73,15 @@ class TextCodec(Codec):
             alphabets=alphabets,
             unseen=unseen,
         )
+
+    def extended(self, column: Column, profile: ColumnProfile) -> Self:
+        """With a slot for each further byte, and the bytes that the other table adds to each position."""
+        both = zip_longest(self.alphabets, self.fit(column, profile).alphabets, fillvalue=(END,))
+        alphabets = tuple(_in_order({*ours, *theirs}) for ours, theirs in both)
+        return replace(super().extended(column, profile), alphabets=alphabets)
+
+    def _meanings(self) -> dict[str, list[Hashable]]:
+        return {f"byte {k}": list(alphabet) for k, alphabet in enumerate(self.alphabets)}
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -185,9 +197,13 @@ def _alphabets(profile: ColumnProfile) -> tuple[tuple[int, ...], ...]:
         seen = set(np.unique(symbols[:, k]).tolist()) or {END}
         if not complete:
             seen |= {b for members in CLASSES if seen & set(members) for b in members}
-        # After an end there can only be ends, so wherever one text may be over, END comes first.
-        out.append((*([END] if END in seen else []), *sorted(seen - {END})))
+        out.append(_in_order(seen))
     return tuple(out)
+
+
+def _in_order(symbols: set[int]) -> tuple[int, ...]:
+    """After an end there can only be ends, so wherever one text may be over, END comes first."""
+    return (*([END] if END in symbols else []), *sorted(symbols - {END}))
 
 
 def _bytes_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:

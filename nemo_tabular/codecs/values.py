@@ -5,16 +5,17 @@ Codes: missing (if nullable), nan, inf, -inf (if seen), then the values in risin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
 
 from nemo_tabular.codecs.arrow_arrays import array_of, arrow_type, numbers, python_value, storage_dtype
 from nemo_tabular.codecs.base import Codec, Slot, books_of, check_options
-from nemo_tabular.codecs.specials import NON_FINITE, all_finite, rows_of, seen_specials
+from nemo_tabular.codecs.specials import NON_FINITE, all_finite, of_either, rows_of, seen_specials
 from nemo_tabular.errors import CodecError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class ValuesCodec(Codec):
     """One token a value. Option `unseen` (error | nearest | missing): for values not seen at fit."""
 
     codec: ClassVar[str] = "values"
+    by_value: ClassVar[bool] = True
 
     numbers: tuple[int | float, ...]
     """Storage numbers, rising (see arrow_arrays)."""
@@ -56,10 +58,28 @@ class ValuesCodec(Codec):
         books = books_of(column, nullable=unseen == "missing" or not (finite or specials))
         return cls(**books, numbers=tuple(finite), specials=specials, unseen=unseen)
 
+    def extended(self, column: Column, profile: ColumnProfile) -> Self:
+        """With the values that the other table adds."""
+        other = self.fit(column, profile)
+        return replace(
+            super().extended(column, profile),
+            numbers=tuple(sorted({*self.numbers, *other.numbers})),
+            specials=of_either(self.specials, other.specials),
+            nullable=self.nullable or other.nullable,
+        )
+
+    def _meanings(self) -> dict[str, list[Hashable]]:
+        return {"value": [*self.specials, *self.numbers]}
+
     @property
     def slots(self) -> tuple[Slot, ...]:
         """One slot."""
         return (Slot(self._first + len(self.numbers)),)
+
+    @property
+    def rising(self) -> bool:
+        """Where nothing is missing or not finite."""
+        return self._first == 0
 
     @property
     def _first(self) -> int:

@@ -1,4 +1,5 @@
-"""The parts of a model that ranks hold enter; all its tensors, whole and on the CPU, leave on rank 0.
+"""The parts of a model that ranks hold enter; all its tensors, whole and on the CPU, leave on rank 0. And the
+other way round.
 
 Tensor-parallel parts are joined within their stage, one tensor at a time, then stages send to rank 0: no rank
 but rank 0 ever holds more than its own part and one whole tensor.
@@ -8,10 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..errors import CheckpointError
 from .stage import StageModule
 
 
@@ -62,3 +65,40 @@ def _collected(parts: dict[str, Tensor], group: Any, weights: Mapping[str, Tenso
             dist.recv(tensor, source, group)
             parts[name] = tensor.cpu()
     return parts
+
+
+@torch.no_grad()
+def take_over(
+    modules: Sequence[StageModule], whole: Mapping[str, Tensor], rows: Mapping[str, np.ndarray]
+) -> None:
+    """Fill the parameters of new modules with what `whole` has under their names, under any layout; those
+    that it lacks stay. Of the tables in `rows`, row i is row rows[name][i] of the whole one, or stays as it
+    is where that is -1.
+    """
+    for module in modules:
+        for short, parameter in module.named_parameters():
+            name, group = module.name_in_whole(short), module.groups.tp
+            if name not in whole:
+                continue
+            if name in rows:
+                _take_rows(parameter, whole[name], torch.from_numpy(rows[name]), group)
+                continue
+            part = whole[name]
+            if group.size() > 1 and getattr(parameter, "tensor_model_parallel", False):
+                axis: int = parameter.partition_dim  # type: ignore[assignment]
+                part = part.chunk(group.size(), axis)[group.rank()]
+            if part.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{name} has shape {tuple(whole[name].shape)} in the model to go on from, which does not "
+                    "fit: use that model's settings"
+                )
+            parameter.copy_(part)
+
+
+def _take_rows(parameter: Tensor, whole: Tensor, rows: Tensor, group: Any) -> None:
+    """`parameter` holds the rank's rows of a new table, padding at the end."""
+    shared = getattr(parameter, "tensor_model_parallel", False)
+    first = group.rank() * len(parameter) if shared else 0
+    mine = rows[first : first + len(parameter)]
+    known = mine >= 0
+    parameter[: len(mine)][known] = whole[mine[known]].to(parameter)

@@ -10,25 +10,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..generate.crps import crps
+
+__all__ = [
+    "covered",
+    "crps",
+    "naive_scale",
+    "pit",
+    "pit_histogram",
+    "quantile_loss",
+    "quantiles",
+    "variogram_score",
+]
+
 LEVELS = np.arange(1, 10) / 10
 """Quantiles of the weighted quantile loss: .1 to .9, as in GluonTS and its followers."""
 PIT_BINS = 10
 PAIRS_AT_ONCE = 2_000_000
-
-
-def crps(samples_S: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Continuous ranked probability score of the samples' own distribution, in the truth's unit; lower is
-    better.
-
-    samples (S, ...), truth (...) -> (...). Exact, mean|x - y| - mean|x - x'| / 2 over all pairs, from the
-    sorted samples; not an estimate for the distribution that they come from (which would be smaller by a
-    share 1 / S of its second term).
-    """
-    ordered = np.sort(samples_S, 0)
-    count = len(ordered)
-    weight = (2 * np.arange(count) + 1 - count) / count**2  # sum of weight * x = mean |x - x'| / 2
-    spread = np.tensordot(weight, ordered, 1)
-    return np.abs(ordered - truth).mean(0) - spread
 
 
 def quantiles(samples_S: np.ndarray, levels: Sequence[float] | np.ndarray) -> np.ndarray:

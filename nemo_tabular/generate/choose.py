@@ -1,8 +1,9 @@
 """A history enters, one residual codec a column leaves: the one under which the network foresees best the
 last rows, which the codecs' statistics have not seen.
 
-A codec is changed from the standard one only where that is better beyond chance, by two standard errors (the
-logarithm, a matter of reading: by one): small histories keep the standard.
+A codec is changed from the standard one only where that is better beyond chance, by two standard errors (one
+for the logarithm, a matter of reading, and for the autoregression, of which the standard has the main part):
+small histories keep the standard.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs.residual import ResidualCodec, context_of, decimals_of, encode
-from .paths import STATISTICS, PathSampler
+from ..codecs.residual import STATISTICS, ResidualCodec, context_of, decimals_of, encode
+from .paths import PathSampler
 
 SHARE, MOST_JUDGED = 3, 96
 """The last third of the rows judges, at most so many."""
 LEAST_JUDGED = 8
 SURELY, LIKELY = 2.0, 1.0
-"""Standard errors by which a change has to be better; the second for logarithms."""
+"""Standard errors by which a change has to be better."""
 
 
 def choose_codecs(
@@ -62,6 +63,7 @@ def _changes(values_CT: np.ndarray, season: int | None, judged: int) -> list[tup
     out = [(LIKELY, [_to(log=True) if positive[c] else _same for c in range(columns)])]
     if season is not None and season > 1 and 3 * season < values_CT.shape[1] - judged:
         out.append((SURELY, [_to(season=season)] * columns))
+    out.append((LIKELY, [_to(anchor="ar")] * columns))
     out += [(SURELY, [_to(anchor=anchor)] * columns) for anchor in ("ar1", "previous", "level")]
     return out + [(SURELY, [_to(volatility=share)] * columns) for share in (0.0, 0.9)]
 

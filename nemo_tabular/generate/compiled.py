@@ -33,7 +33,7 @@ MODEL_POINTERS = (
     *("sizes", "offsets", "input", "first", "mask", "final_w", "final_b", "head", "layer"),
     *("position", "place"),
 )
-LANE_ARRAYS = ("lane", "id", "place", "position", "endless", "uniform")
+LANE_ARRAYS = ("lane", "id", "place", "position", "endless", "least", "uniform")
 
 
 class _Layer(ctypes.Structure):

@@ -6,7 +6,10 @@ its own; a lane whose document is finished takes the next one at the following r
 read, not drawn: those of a given history, and those that are read again when a window is full. Then a new
 window begins, as in training, with the last `context_rows` rows, and the document goes on from them.
 
-Shapes: L lanes in use, B lanes, S slots of a row, R rows of a window.
+Rows have an order: the codes of the slots that say when a row is (`rising`) are drawn among those that make
+it no earlier than the row before. Training rows are in order: what is not drawn is what the model got wrong.
+
+Shapes: L lanes in use, B lanes, S slots of a row, G of them given, R rows of a window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +51,8 @@ class DocumentDecoder:
     """Draws documents of many rows. `dtype`: of the network's arithmetic.
 
     `context_rows`: rows that a window repeats when it continues a document, as in training. None: training
-    saw no document longer than a window, so none is continued: a full window ends it.
+    saw no document longer than a window, so none is continued: a full window ends it. `rising`: slots, from
+    left to right, whose codes taken together never fall from one row to the next.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class DocumentDecoder:
         dtype: torch.dtype = torch.float32,
         *,
         context_rows: int | None = None,
+        rising: Sequence[int] = (),
         device: torch.device | str = "cpu",
         backend: str = "auto",
         batch: int | None = None,
@@ -67,7 +72,7 @@ class DocumentDecoder:
             raise GenerationError(
                 f"context_rows is {context_rows}, expected at least 1, below a window's {weights.max_rows}"
             )
-        self.weights, self.context_rows = weights, context_rows
+        self.weights, self.context_rows, self.rising = weights, context_rows, frozenset(rising)
         self._bias_V = weights.bias.detach().float().cpu().numpy()
         self._steps = _steps(weights, dtype, torch.device(device), backend, batch)
         self.backend = "torch" if isinstance(self._steps, TorchSteps) else "compiled"
@@ -80,6 +85,7 @@ class DocumentDecoder:
         *,
         max_rows: int,
         histories: Sequence[np.ndarray] | None = None,
+        given: np.ndarray | None = None,
         ends: bool = True,
         sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
         allowed: Sequence[np.ndarray | None] | None = None,
@@ -87,10 +93,11 @@ class DocumentDecoder:
         """Documents first_document, ..., in order, of at most `max_rows` new rows each.
 
         `histories`: codes (rows, S) that documents continue, document i the i % n-th of them; one of no rows
-        begins afresh. `ends=False`: documents do not end before `max_rows`, as for forecasts of a fixed
-        horizon. `allowed`: for each slot a bool array of its codes (the end not among them), or None. At
-        least one row is drawn where there is none yet. Raises GenerationError for histories whose codes are
-        not the slots'.
+        begins afresh. `given`: codes (n, G) of the leading slots in every row of document i, of line i % n;
+        they stand there wherever the model has another row follow. `ends=False`: documents do not end before
+        `max_rows`, as for forecasts of a fixed horizon. `allowed`: for each slot a bool array of its codes
+        (the end not among them), or None. At least one row is drawn where there is none yet. Raises
+        GenerationError for histories and given codes that are not the slots'.
         """
         if max_rows < 1:
             raise GenerationError(f"max_rows is {max_rows}, expected at least 1")
@@ -98,6 +105,7 @@ class DocumentDecoder:
         self._steps.begin(sampling, self._bias(allowed))
         lanes = _Lanes(self.weights, self._steps.batch, max_rows)
         nothing = self._checked(0, np.empty((0, self.weights.slots)))
+        lead_nG = leading_codes(given, [self.weights.sizes[0] - 1, *self.weights.sizes[1:]])
         upcoming = due = first_document
         finished: dict[int, Document] = {}
         while due < first_document + documents:
@@ -105,17 +113,18 @@ class DocumentDecoder:
             for lane in np.flatnonzero(lanes.number < 0)[: last - upcoming]:
                 lanes.take(lane, upcoming, seed, *(known[upcoming % len(known)] if known else nothing))
                 upcoming += 1
-            self._row(lanes, ends)
+            self._row(lanes, ends, lead_nG)
             finished |= {document.number: document for document in lanes.close(self.context_rows)}
             while due in finished:
                 yield finished.pop(due)
                 due += 1
 
-    def _row(self, lanes: "_Lanes", ends: bool) -> None:
+    def _row(self, lanes: "_Lanes", ends: bool, lead_nG: np.ndarray) -> None:
         """Read or draw the next row of every document in the lanes."""
         use_L = np.flatnonzero(lanes.number >= 0)
         offsets, end = self.weights.offsets, self.weights.sizes[0] - 1
         lanes.make_room(int(lanes.at[use_L].max()) + 1)
+        lanes.level[:] = lanes.at > 0
         for slot in range(self.weights.slots):
             at_L = lanes.at[use_L]
             known_L = at_L < lanes.length[use_L]
@@ -127,6 +136,7 @@ class DocumentDecoder:
                 place=(at_L - lanes.start[use_L]).astype(np.int32),
                 position=lanes.position[use_L],
                 endless=(((lanes.length[use_L] == 0) | (not ends)) & (slot == 0)).astype(np.uint8),
+                least=lanes.least(use_L, slot) if slot in self.rising else np.zeros(len(use_L), np.int32),
                 uniform=uniforms(lanes.state[use_L], draw_L),
                 drawn=not known_L.all(),
             )
@@ -135,7 +145,12 @@ class DocumentDecoder:
                 over_L = ~known_L & (code_L == end)
                 lanes.ended[use_L[over_L]] = True
                 use_L, at_L, code_L = use_L[~over_L], at_L[~over_L], code_L[~over_L]
+                known_L = known_L[~over_L]
+            if slot < lead_nG.shape[1]:
+                code_L = np.where(known_L, code_L, lead_nG[lanes.number[use_L] % len(lead_nG), slot])
             lanes.codes[use_L, at_L, slot] = code_L
+            if slot in self.rising:
+                lanes.level[use_L] &= code_L == lanes.codes[use_L, at_L - 1, slot]
             lanes.id[use_L] = 2 + offsets[slot] + code_L
             lanes.position[use_L] += 1
         lanes.at[use_L] += 1
@@ -173,7 +188,8 @@ class _Lanes:
         self.state = np.zeros(batch, np.uint64)
         self.history, self.length, self.start, self.at = np.zeros((4, batch), np.int64)
         self.id, self.position = np.zeros((2, batch), np.int32)
-        self.ended = np.zeros(batch, bool)
+        self.ended, self.level = np.zeros((2, batch), bool)
+        """`level`: the row in hand is so far no later than the one before it."""
         self.codes = np.zeros((batch, FIRST_ROWS, weights.slots), np.int32)
 
     def make_room(self, rows: int) -> None:
@@ -181,6 +197,10 @@ class _Lanes:
         if rows > self.codes.shape[1]:
             more = max(rows, 2 * self.codes.shape[1]) - self.codes.shape[1]
             self.codes = np.pad(self.codes, ((0, 0), (0, more), (0, 0)))
+
+    def least(self, use_L: np.ndarray, slot: int) -> np.ndarray:
+        """int32 (L,): the lowest code that makes the row in hand no earlier than the one before it."""
+        return np.where(self.level[use_L], self.codes[use_L, self.at[use_L] - 1, slot], 0)
 
     def take(self, lane: int, number: int, seed: int, history: np.ndarray, continues: bool) -> None:
         """Begin a document, with the rows that are known of it; `continues`: not from its first."""

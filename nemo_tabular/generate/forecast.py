@@ -23,6 +23,7 @@ from .choose import choose_codecs
 from .clock import Clock
 from .history import History, Series
 from .paths import PathSampler, Reading
+from .tune import FineTuning, Tune, tuned
 
 SEQUENCES = 8192
 """Columns times paths that are decoded side by side."""
@@ -67,6 +68,16 @@ class Forecaster:
     def __init__(self, model: SavedForecaster | None = None) -> None:
         self.sampler = PathSampler(model or SavedForecaster.shipped())
 
+    def fine_tuned(
+        self, history: History, how: Tune, seed: int = 0, horizon: int = 8
+    ) -> tuple[Forecaster, FineTuning]:
+        """One whose network has learnt from all series of the history, or this one, as `tuned` judges by
+        forecasts of so many steps; and what was found."""
+        found = tuned(
+            self.sampler, [(s.values_TC, season_of(s.clock)) for s in history.series], how, seed, horizon
+        )
+        return (Forecaster(found.sampler.model) if found.used else self), found
+
     def tables(self, history: History, request: ForecastRequest) -> Iterator[pd.DataFrame]:
         """One long table a series: its keys (`series`: 1 without any), path, step, time, and the columns.
 
@@ -100,18 +111,36 @@ class Forecaster:
 
 
 class SeriesModel:
-    """The forecaster as a backtest asks for it: codecs are what it learns from a history."""
+    """The forecaster as a backtest asks for it: codecs are what it learns from a history, and, where that is
+    asked for, weights."""
 
     joint = True
 
     def __init__(
-        self, forecaster: Forecaster, *, season: int | None = None, samples: int = 500, seed: int = 0
+        self,
+        forecaster: Forecaster,
+        *,
+        season: int | None = None,
+        samples: int = 500,
+        seed: int = 0,
+        fine_tune: Tune = "never",
+        tune_every: int = 1,
+        horizon: int = 8,
     ) -> None:
-        self.sampler, self.season, self.samples, self.seed = forecaster.sampler, season, samples, seed
+        """`tune_every`: calls of `fit` from one fine-tuning to the next; `horizon`: of the forecasts by which
+        it is judged."""
+        self.shipped, self.season, self.samples, self.seed = forecaster.sampler, season, samples, seed
+        self.fine_tune: Tune = fine_tune
+        self.tune_every, self.horizon, self._fits = tune_every, horizon, 0
+        self.sampler = self.shipped
         self.codecs: tuple[ResidualCodec, ...] = ()
 
     def fit(self, history: np.ndarray) -> None:
-        """Choose the codecs of the columns of (T, C)."""
+        """Fine-tune, if that is asked for, and choose the codecs of the columns of (T, C)."""
+        if self._fits % self.tune_every == 0:
+            found = tuned(self.shipped, [(history, self.season)], self.fine_tune, self.seed, self.horizon)
+            self.sampler = found.sampler
+        self._fits += 1
         self.codecs = choose_codecs(self.sampler, history, self.season)
 
     def forecast(self, history: np.ndarray, horizon: int, given: Mapping[int, np.ndarray]) -> np.ndarray:

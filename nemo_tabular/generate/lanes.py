@@ -32,6 +32,8 @@ class LaneStep:
     """Positions of the window before this one."""
     endless: np.ndarray
     """uint8: the document may not end here."""
+    least: np.ndarray
+    """Codes below it are not drawn."""
     uniform: np.ndarray
     """float64: what a code is drawn by."""
     drawn: bool
@@ -67,9 +69,9 @@ class TorchSteps:
     @torch.inference_mode()
     def step(self, slot: int, lanes: LaneStep) -> np.ndarray:
         """int32 codes (count,), one for each lane; meaningless where nothing is drawn."""
-        id_B, place_B, position_B, endless_B, uniform_B = (
+        id_B, place_B, position_B, endless_B, least_B, uniform_B = (
             self._spread(lanes.lane, x)
-            for x in (lanes.id, lanes.place, lanes.position, lanes.endless, lanes.uniform)
+            for x in (lanes.id, lanes.place, lanes.position, lanes.endless, lanes.least, lanes.uniform)
         )
         x_BH = self._input_VH[id_B.long()] + self._position_SH[slot] + self._place_RH[place_B.long()]
         hidden_BH = self._network(x_BH, position_B.long())
@@ -78,6 +80,8 @@ class TorchSteps:
         ids = slice(self.weights.offsets[slot], self.weights.offsets[slot + 1])
         logits_BC = torch.addmm(self._bias_V[ids], hidden_BH.float(), self._head_VH[ids].t()).double()
         logits_BC[:, -1].masked_fill_(endless_B.bool(), -torch.inf)
+        code_C = torch.arange(logits_BC.shape[1], device=self.device)
+        logits_BC.masked_fill_(code_C < least_B.unsqueeze(1), -torch.inf)
         code_B = invert(cumulative(logits_BC, self._sampling), uniform_B)
         return code_B.cpu().numpy()[lanes.lane].astype(np.int32)
 

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..codecs.residual import Bins, Context, Cursor, ResidualCodec, context_of, encode
+from ..codecs.residual import STATISTICS, Bins, Cursor, ResidualCodec, residuals
 from ..models.series import SavedForecaster, SeriesReader, before_bins
 from ..uniforms import row_states, uniforms
 from .copula import Copula
 
 LONGEST = 512
 """Rows of a history that are looked at: its last ones. The dependence between columns is learnt from them."""
-STATISTICS = 256
-"""Rows that the codecs' statistics are made from, at most: about as many as where the network was trained."""
 SURE = 1e-7
 """Probabilities are kept so far from 0 and 1, for the sake of their normal scores."""
 
@@ -33,7 +31,6 @@ class Reading:
     """A history as the network reads it, and what was found in it."""
 
     codecs: Sequence[ResidualCodec]
-    context: Context
     cursor: Cursor
     before_CT: np.ndarray
     features_CTF: np.ndarray
@@ -55,17 +52,14 @@ class PathSampler:
     ) -> Reading:
         """Encode a history, NaN where missing. Raises CodecError for columns without values."""
         values_CT = history_TC[-LONGEST:].T
-        context = context_of(codecs, values_CT[:, -STATISTICS:])
-        residual, features, cursor = encode(context, values_CT)
-        for c, codec in enumerate(codecs):
-            residual[c, : codec.season] = np.nan
+        residual, features, cursor = residuals(codecs, values_CT[:, -STATISTICS:], values_CT)
         before = before_bins(residual, self.model.bins)  # of every row and the one to come
         copula = Copula.independent(len(codecs))
         score = np.zeros(len(codecs))
         if dependent and len(codecs) > 1:
             scores = normal_scores(self.places(residual, features))
             copula, score = Copula.fit(scores), np.nan_to_num(scores[:, -1])
-        return Reading(codecs, context, cursor, before[:, :-1], features, copula, before[:, -1], score)
+        return Reading(codecs, cursor, before[:, :-1], features, copula, before[:, -1], score)
 
     def places(self, residual_CT: np.ndarray, features_CTF: np.ndarray) -> np.ndarray:
         """(C, T): where each row stood in its own one-step forecast, from 0 to 1."""
@@ -135,7 +129,7 @@ class PathSampler:
         self, cursor: Cursor, told: Sequence[int], truth_GP: np.ndarray, columns: int
     ) -> np.ndarray:
         """(C, P): residuals of the values that are given, 0 elsewhere."""
-        paths = len(cursor.level) // columns
+        paths = len(cursor.levels) // columns
         values = np.ones((columns, paths))
         values[told] = truth_GP
         residual = cursor.residual(cursor.context.forward(values.reshape(-1))).reshape(columns, paths)

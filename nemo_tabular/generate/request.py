@@ -53,17 +53,15 @@ class GenerationRequest:
     order: str | None = None
     """For models that read in any order: a new order of the columns every few rows (random), or the model's
     own for all (fixed); None: what its training speaks for."""
+    unseen: str | None = None
+    """What a given value that training never saw is read as (nearest, other, ...); None: an error."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "seed", "first_row"):
             _check_number(name, getattr(self, name), 0)
         if self.order not in (None, *ORDERS):
             raise GenerationError(f"order is {self.order!r}, expected one of {', '.join(ORDERS)}")
-        lengths = {name: len(values) for name, values in self.given.items() if is_sequence(values)}
-        if len(set(lengths.values())) > 1:
-            raise GenerationError(f"given columns differ in their number of values: {lengths}")
-        if 0 in lengths.values():
-            raise GenerationError(f"given: column {next(iter(lengths))!r} has no value")
+        _check_given(self.given)
 
     @property
     def count(self) -> int:
@@ -80,8 +78,8 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class HistoryRequest:
-    """`documents` documents of many rows, numbered from `first_document`; document i depends on (seed, i)
-    only."""
+    """`documents` documents of many rows, numbered from `first_document`; document i depends on (seed, i) and
+    on what is asked of document i, only."""
 
     documents: int
     seed: int = 0
@@ -90,8 +88,17 @@ class HistoryRequest:
     max_rows: int | None = None
     """Rows after which a document that has not ended by itself is cut off; None: the longest in training."""
     sampling: Sampling = field(default_factory=Sampling)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Values that leading columns have in every row of a document: one for all documents, or a sequence with
+    one a document (begun again at the end)."""
+    history: Any = None
+    """Histories to continue, as a frame or a file: document i goes on from the i-th (begun again at the
+    end)."""
+    unseen: str | None = None
+    """What a given or known value that training never saw is read as; None: an error."""
 
     def __post_init__(self) -> None:
+        _check_given(self.given)
         for name in ("documents", "seed", "first_document"):
             _check_number(name, getattr(self, name), 0)
         if self.max_rows is not None:
@@ -108,6 +115,14 @@ class HistoryRequest:
     def part(self, start: int, count: int) -> "HistoryRequest":
         """Documents `start`, ..., `start + count - 1` of what is asked for."""
         return replace(self, documents=count, first_document=self.first_document + start)
+
+
+def _check_given(given: Mapping[str, Any]) -> None:
+    lengths = {name: len(values) for name, values in given.items() if is_sequence(values)}
+    if len(set(lengths.values())) > 1:
+        raise GenerationError(f"given columns differ in their number of values: {lengths}")
+    if 0 in lengths.values():
+        raise GenerationError(f"given: column {next(iter(lengths))!r} has no value")
 
 
 def _check_number(name: str, value: Any, least: int) -> None:

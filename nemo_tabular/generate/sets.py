@@ -45,7 +45,7 @@ class SetStream:
         Raises GenerationError for a given column that is unknown, a value it cannot hold, and where every
         column is given.
         """
-        given_GW, fixed_W = self._given(request.given)
+        given_GW, fixed_W = self._given(request.given, request.unseen)
         if not request.rows:
             yield self.tokenizer.decode_codes(np.zeros((0, self.tokenizer.num_slots), np.int32))
         for row in range(request.first_row, request.first_row + request.rows, PIECE):
@@ -56,8 +56,8 @@ class SetStream:
             codes_NW[:, fixed_W] = given_GW[(row + np.arange(rows)) % len(given_GW)][:, fixed_W]
             yield self.tokenizer.decode_codes(codes_NW)
 
-    def _given(self, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        codes_GW, fixed_W = given_cells(self.tokenizer, given)
+    def _given(self, given: Mapping[str, Any], unseen: str | None) -> tuple[np.ndarray, np.ndarray]:
+        codes_GW, fixed_W = given_cells(self.tokenizer, given, unseen)
         if fixed_W.all():
             raise GenerationError(
                 "given: every column is given, so nothing is left to draw; give fewer, or ask for log_prob"

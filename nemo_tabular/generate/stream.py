@@ -40,7 +40,7 @@ class RowStream:
 
         Raises GenerationError for a given column that is unknown or does not lead, or a value it cannot hold.
         """
-        given_GW, fixed_W = self._given(request.given)
+        given_GW, fixed_W = leading_cells(self.tokenizer, self.plan, request.given, request.unseen)
         modelled = self.plan.slots[: int(fixed_W[self.plan.slots].sum())]
         lead = given_GW[:, modelled]
         tiles = self.decoder.tiles(request.rows, request.seed, request.first_row, lead, request.sampling)
@@ -57,16 +57,23 @@ class RowStream:
                 yield self.tokenizer.decode_codes(codes_NW)
                 row += len(codes_NS)
 
-    def _given(self, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,)."""
-        cells = given_cells(self.tokenizer, given)
-        if set(given) != set(self.plan.columns[: len(given)]):
-            raise GenerationError(_not_leading(list(given), self.plan.columns))
-        return cells
+
+def leading_cells(
+    tokenizer: TableTokenizer, plan: RowPlan, given: Mapping[str, Any], unseen: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `given_cells`; a GenerationError as well where the columns are not those that the model sees
+    first."""
+    cells = given_cells(tokenizer, given, unseen)
+    if set(given) != set(plan.columns[: len(given)]):
+        raise GenerationError(_not_leading(list(given), plan.columns))
+    return cells
 
 
-def given_cells(tokenizer: TableTokenizer, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,).
+def given_cells(
+    tokenizer: TableTokenizer, given: Mapping[str, Any], unseen: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of given columns, int32 (lines, W), and which slots of the table they fix, bool (W,). `unseen`:
+    what a value that training never saw is read as (nearest, other, ...).
 
     Raises GenerationError for a column that is unknown and for a value that it cannot hold.
     """
@@ -79,7 +86,7 @@ def given_cells(tokenizer: TableTokenizer, given: Mapping[str, Any]) -> tuple[np
     fixed_W = np.zeros(tokenizer.num_slots, bool)
     for name, values in given.items():
         slots = tokenizer.column_slots[name]
-        codes_GW[:, slots] = given_codes(tokenizer.codecs[name], values)
+        codes_GW[:, slots] = given_codes(tokenizer.codecs[name], values, unseen)
         fixed_W[slots] = True
     return codes_GW, fixed_W
 
@@ -107,7 +114,7 @@ def completed(
     return tokenizer.fill_residual(codes_NW, uniform_NK)
 
 
-def given_codes(codec: Codec, values: Any) -> np.ndarray:
+def given_codes(codec: Codec, values: Any, unseen: str | None = None) -> np.ndarray:
     """Codes of one value (slots,), or of a sequence (lines, slots); each distinct value is encoded once.
 
     Raises GenerationError for a value that the column cannot hold.
@@ -118,7 +125,7 @@ def given_codes(codec: Codec, values: Any) -> np.ndarray:
     place: dict[tuple[type, Any], int] = {}  # by type as well: 1 == True, but not in a column of text
     try:
         line_G = [place.setdefault((type(value), value), len(place)) for value in map(_plain, listed)]
-        codes = np.stack([codec.codes_for(value) for _, value in place])
+        codes = np.stack([codec.codes_for(value, unseen) for _, value in place])
     except (CodecError, TypeError) as error:  # TypeError: a list or dict where a value should be
         raise GenerationError(f"given: {error}") from error
     return codes[line_G] if is_sequence(values) else codes[0]

@@ -19,7 +19,13 @@ def _rows(model: SavedModel) -> Stream:
 
 def _histories(model: SavedModel) -> Stream:
     dtype, device = placement(model.config.hidden_size)
-    decoder = DocumentDecoder(model.weights(), dtype, context_rows=model.context_rows, device=device)
+    decoder = DocumentDecoder(
+        model.weights(),
+        dtype,
+        context_rows=model.context_rows,
+        rising=model.plan.rising_slots(model.tokenizer),
+        device=device,
+    )
     return HistoryStream(decoder, model.plan, model.tokenizer, model.longest_document)
 
 

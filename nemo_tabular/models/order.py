@@ -39,6 +39,22 @@ class RowPlan:
             owner[tokenizer.column_slots[name]] = place
         return owner[self.slots]
 
+    def rising_slots(self, tokenizer: TableTokenizer) -> tuple[int, ...]:
+        """Places of the slots that say, from left to right, when a row is: those of the columns of order_by,
+        as far as their codes rise with their values and the model sees them in this order."""
+        rising: list[int] = []
+        for name in tokenizer.schema.order_by:
+            if name not in tokenizer.columns:
+                continue  # a key is the same in all rows
+            slots = tokenizer.column_slots[name]
+            places = [i for i, slot in enumerate(self.slots.tolist()) if slots.start <= slot < slots.stop]
+            if not tokenizer.codecs[name].rising or (rising and places[0] < rising[-1]):
+                break
+            rising += places
+            if tokenizer.residual[slots].any():
+                break  # of two rows that seem level one may yet be later
+        return tuple(rising)
+
     def absent_slots(self, tokenizer: TableTokenizer) -> np.ndarray:
         """bool (S,): modelled slots whose code 0 says that the cell is not there: the first ones of columns
         with `missing: absent`."""

@@ -181,6 +181,18 @@ class SavedModel:
             longest_document=content["longest_document"],
         )
 
+    @classmethod
+    def of(cls, path: str | Path) -> "SavedModel":
+        """The model of a run's folder, or of a folder that `save` wrote. Raises CheckpointError as `load`
+        does, and where the run is not finished.
+        """
+        folder = Path(path)
+        if (folder / "model").is_dir():
+            folder = folder / "model"
+        elif (folder / "checkpoints").is_dir():
+            raise CheckpointError(f"{folder}: this run is not finished; train it to its end first")
+        return cls.load(folder)
+
     def weights(self) -> DecoderWeights:
         """The parameters under plain names, in fp32, attention rows as [q|k|v][head][dim]."""
         tensors = {name: t.float() for name, t in self.tensors.items()}

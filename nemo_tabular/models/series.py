@@ -75,12 +75,17 @@ class SeriesGPT(StageModule):
 
     def forward(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, int]:
         """Negative log-likelihood in nats of what is scored: the sum, the sum again, how many there are."""
+        total = self.nats(batch).sum()
+        return total, total.detach(), self.shape(batch)[1]
+
+    def nats(self, batch: SeriesBatch) -> Tensor:
+        """(T, B): of each value from the first scored row on; 0 of those that are not scored."""
         first = int(batch.scored.any(1).int().argmax())  # the rows before are read only
         logits_TBK = functional.linear(self.hidden(batch)[first:], self.head, self.bias)
-        target, scored = batch.target[first:].flatten(), batch.scored[first:].flatten()
-        nll = functional.cross_entropy(logits_TBK.flatten(0, 1), target, reduction="none")
-        total = (nll * scored).sum()
-        return total, total.detach(), self.shape(batch)[1]
+        nll = functional.cross_entropy(
+            logits_TBK.flatten(0, 1), batch.target[first:].flatten(), reduction="none"
+        )
+        return nll.view(logits_TBK.shape[:2]) * batch.scored[first:]
 
     def shape(self, batch: SeriesBatch) -> tuple[int, int]:
         """(rows, how many of them all are scored): by the latter the loss is divided."""
@@ -163,6 +168,11 @@ class SavedForecaster:
                 f"{folder}: written by a newer version (format {content['format']}); upgrade"
             )
         weights = tensors_from(files["weights.safetensors"], folder / "weights.safetensors")
+        if (found := weights["linear"].shape[1]) != FEATURES:
+            raise CheckpointError(
+                f"{folder}: its network is told {found} numbers of each row, where this version tells "
+                f"{FEATURES}; make it again with nemo-tabular pretrain-forecaster"
+            )
         config = ModelConfig.model_validate(content["config"])
         return cls(config, bins, rows, weights, content["info"])
 
@@ -176,6 +186,14 @@ class SavedForecaster:
         """A copy of the module's parameters."""
         tensors = {name: t.clone() for name, t in model_tensors(module).items()}
         return cls(config, module.bins, rows, tensors, info)
+
+    @torch.no_grad()
+    def module(self, groups: ProcessGroupCollection) -> SeriesGPT:
+        """The network with these parameters, to be trained further."""
+        module = SeriesGPT(self.config, self.bins, groups)
+        for name, parameter in model_tensors(module).items():
+            parameter.copy_(self.tensors[name])
+        return module
 
 
 class SeriesReader:

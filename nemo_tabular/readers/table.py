@@ -61,7 +61,8 @@ def open_table(
     """The reader for a source.
 
     source: a path (.csv .tsv with or without .gz .zst, .parquet, .arrow, .feather), a folder, glob or list of
-    such files of one kind, a pandas or polars frame, a pa.Table, RecordBatch or RecordBatchReader.
+    such files of one kind, a pandas or polars frame, a pa.Table, RecordBatch or RecordBatchReader, a
+    TableReader, or a .yaml that names several tables whose columns partly overlap (see union.py).
     More than `max_bad_rows` bad rows stop the reading with a BadRowsError; they are written to `quarantine`
     (by default NAME.quarantine.csv beside the file). `encoding` and `delimiter` concern CSV only.
     """
@@ -70,6 +71,14 @@ def open_table(
         raise TabularError(f"delimiter {delimiter!r}: expected one ASCII character, such as , or ; or a tab")
     if max_bad_rows < 0:
         raise TabularError(f"max_bad_rows must be 0 or more, got {max_bad_rows}")
+    if hasattr(source, "batches"):
+        return source
+    if isinstance(source, str | Path) and Path(source).suffix in (".yaml", ".yml"):
+        from nemo_tabular.readers.union import open_union  # which is built on this file
+
+        if quarantine is not None:
+            raise TabularError("quarantine: each of several tables has its own, beside it; leave it out")
+        return open_union(Path(source), max_bad_rows=max_bad_rows, encoding=encoding, delimiter=delimiter)
     if not isinstance(source, str | Path | list | tuple):
         return FrameTable.of(source, max_bad_rows=max_bad_rows, quarantine=quarantine)
     paths = _paths(source)

@@ -6,7 +6,7 @@ Enters a table and what the user already knows; leaves a Schema whose every colu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ def infer_schema(
             column = decide_text(found, hint, max_categories, guess=guess)
         else:
             column = decide_typed(name, found, rows)
+        if name in getattr(table, "partial", ()):
+            column = replace(column, nullable=True, missing="absent")
         columns.append(Column.from_dict({**column.to_dict(), **hint}) if hint else column)
     return Schema(tuple(columns), tuple(group_by), tuple(order_by), rows)
 

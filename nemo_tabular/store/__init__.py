@@ -2,8 +2,9 @@
 `prepare` writes one, `TokenStore.open` reads one.
 """
 
+from nemo_tabular.store.groups import row_hash
 from nemo_tabular.store.manifest import FileStamp, Manifest, SplitSize
 from nemo_tabular.store.view import Documents, TokenStore, Windows
 from nemo_tabular.store.writer import prepare
 
-__all__ = ["Documents", "FileStamp", "Manifest", "SplitSize", "TokenStore", "Windows", "prepare"]
+__all__ = ["Documents", "FileStamp", "Manifest", "SplitSize", "TokenStore", "Windows", "prepare", "row_hash"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,15 @@ class Manifest:
     """Fingerprint of the tokenizer."""
     splits: Mapping[str, SplitSize]
     files: Mapping[str, FileStamp]
+    tables: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of a union of tables in row mode: rows of each in each split, in the store's order; else empty."""
 
     def fingerprint(self) -> str:
         """Hex sha256 of all this, and so of every file's contents; the source's name does not count."""
         content = asdict(self)
         del content["source"]
+        if not self.tables:
+            del content["tables"]
         return sha256_of({"format": FORMAT, "version": VERSION, **content})
 
     def save(self, folder: Path) -> None:

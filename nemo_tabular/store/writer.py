@@ -20,7 +20,7 @@ import pyarrow as pa
 from nemo_tabular.errors import ConfigError, StoreError
 from nemo_tabular.profile import profile, splitmix64
 from nemo_tabular.readers import Spool, TableReader, open_table
-from nemo_tabular.schema import Schema, infer_schema
+from nemo_tabular.schema import Schema, following, infer_schema
 from nemo_tabular.store.files import SplitWriter
 from nemo_tabular.store.groups import DocumentOrder, group_starts, row_hash
 from nemo_tabular.store.manifest import NAME, FileStamp, Manifest, SplitSize, file_sha256
@@ -40,6 +40,7 @@ def prepare(
     *,
     schema: Schema | None = None,
     tokenizer: TableTokenizer | None = None,
+    extend: TableTokenizer | None = None,
     splits: Sequence[float] = (0.95, 0.05),
     seed: int = 0,
     unseen: str | None = None,
@@ -48,7 +49,9 @@ def prepare(
 ) -> TokenStore:
     """Write the table `source` (see `open_table`, which also takes `reading`) as a token store at `out`.
 
-    Without a `tokenizer` one is fitted to the whole table, without a `schema` that is inferred first. Row
+    Without a `tokenizer` one is fitted to the whole table, without a `schema` that is inferred first. With
+    `extend`, the tokenizer of a model to go on from, columns that it knows are read and written as there, and
+    it is extended by the values and columns that this table adds. Row
     mode if the schema has neither group_by nor order_by; else the rows of one group, in order, are a
     document, and all rows are one document if there is only order_by. The columns of group_by are not
     written: they only say where documents end.
@@ -61,17 +64,21 @@ def prepare(
     fractions = check_splits(splits)
     out = Path(out)
     check_target(out, overwrite)
-    reader = source if hasattr(source, "batches") else open_table(source, **reading)
+    reader = open_table(source, **reading)
     if (
         tokenizer is not None
         and schema is not None
         and schema.fingerprint() != tokenizer.schema.fingerprint()
     ):
         raise ConfigError("schema and tokenizer do not belong together: give one of them")
+    if tokenizer is not None and extend is not None:
+        raise ConfigError("tokenizer writes the table as it is, extend goes on from it: give one of them")
+    if extend is not None:
+        schema = following(reader, extend.schema, schema)
     schema = tokenizer.schema if tokenizer is not None else schema or infer_schema(reader)
     with building(out, overwrite) as folder:
         build = _Build(folder, reader, schema, fractions, seed, unseen)
-        build.run(tokenizer)
+        build.run(tokenizer, extend)
     return TokenStore.open(out, verify=False)
 
 
@@ -92,8 +99,8 @@ class _Build:
         self.by_group = bool(schema.group_by or schema.order_by)
         self.first: np.uint64 | None = np.uint64(0)  # key of the document of the table's first row
 
-    def run(self, tokenizer: TableTokenizer | None) -> None:
-        """Read, fit if there is no tokenizer, write every file."""
+    def run(self, tokenizer: TableTokenizer | None, extend: TableTokenizer | None) -> None:
+        """Read, fit (or extend) if there is no tokenizer, write every file."""
         if tokenizer is not None and not self.by_group:
             self.write(tokenizer, self.reader.batches(self.schema, dictionary=True))
             return
@@ -104,7 +111,9 @@ class _Build:
             batches = order.watch(batches) if order else batches
             if tokenizer is None:
                 coded = [column.name for column in self.schema.coded]
-                tokenizer = TableTokenizer.fit(self.schema, profile(b.select(coded) for b in batches))
+                found = profile(b.select(coded) for b in batches)
+                fit = TableTokenizer.fit if extend is None else extend.extended
+                tokenizer = fit(self.schema, found)
             else:
                 deque(batches, maxlen=0)
             batches = spool.batches()
@@ -141,8 +150,7 @@ class _Build:
             else:
                 keys = np.arange(row, row + len(ids), dtype=np.uint64)
             row += len(ids)
-            split = split_of(keys, self.seed, self.fractions)
-            split[keys == self.first] = 0
+            split = self.splits_of(keys)
             for i, writer in enumerate(writers):
                 mine = np.flatnonzero(split == i)
                 if writer is None or not mine.size:
@@ -176,7 +184,27 @@ class _Build:
             tokenizer=tokenizer.fingerprint(),
             splits={name: SplitSize(asked[name], w.documents, w.rows) for name, w in writers.items()},
             files=files,
+            tables=self.tables(list(writers)),
         ).save(self.folder)
+
+    def tables(self, splits: list[str]) -> dict[str, dict[str, int]]:
+        """Of a union of tables: how many rows of each are in each split."""
+        found: dict[str, dict[str, int]] = {}
+        rows, first = getattr(self.reader, "rows", {}), 0
+        for name, count in {} if self.by_group or len(rows) < 2 else rows.items():
+            counts = np.zeros(len(SPLITS), np.int64)
+            for start in range(first, first + count, CHUNK_ROWS):
+                keys = np.arange(start, min(start + CHUNK_ROWS, first + count), dtype=np.uint64)
+                counts += np.bincount(self.splits_of(keys), minlength=len(SPLITS))
+            found[name] = {split: int(counts[SPLITS.index(split)]) for split in splits}
+            first += count
+        return found
+
+    def splits_of(self, keys: np.ndarray) -> np.ndarray:
+        """int8 (rows,): the split of each row; the first document always trains."""
+        split = split_of(keys, self.seed, self.fractions)
+        split[keys == self.first] = 0
+        return split
 
 
 def split_of(keys: np.ndarray, seed: int, fractions: Sequence[float]) -> np.ndarray:

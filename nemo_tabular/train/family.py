@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import Batches, DocumentBatches, RowBatches, SetBatches
+from ..batches import Batches, Blend, DocumentBatches, RowBatches, SetBatches, evenly
 from ..config import Config
 from ..engine.launch import ProcessGroupCollection
 from ..engine.stage import Stage
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..models.cgm import NEVER, TabularCGM
 from ..models.gpt import TabularGPT
 from ..models.order import RowPlan, column_order
+from ..models.saved import SavedModel
+from ..models.transfer import Transfer, order_after
 from ..orders import SlotOrders
 from ..store import TokenStore
 
@@ -28,15 +30,21 @@ ORDER_DOCUMENTS = 1_024  # of histories: so many of them, the beginning of each
 
 
 class Family(ABC):
-    """One kind of model on one store. `batch_size`: the resolved global batch."""
+    """One kind of model on one store, which may go on from a saved one. `batch_size`: the resolved global
+    batch.
+    """
 
     model_class: ClassVar[type[TabularGPT]] = TabularGPT
     knows_absence: ClassVar[bool] = False
     """Whether cells can be absent: left out, and not a value like others."""
 
-    def __init__(self, config: Config, store: TokenStore) -> None:
+    def __init__(self, config: Config, store: TokenStore, saved: SavedModel | None = None) -> None:
+        """Raises CheckpointError where the store contradicts the saved model."""
         self.config, self.store = config, store
-        self.plan = self._plan()
+        self.plan = self._plan(saved)
+        self.transfer = (
+            None if saved is None else Transfer.of(saved, store.tokenizer, self.plan, config.data.max_rows)
+        )
         absent = [column.name for column in store.tokenizer.schema.coded if column.missing == "absent"]
         if absent and not self.knows_absence:
             log.warning(
@@ -53,14 +61,16 @@ class Family(ABC):
         return size
 
     def _sample(self) -> np.ndarray:
-        return np.asarray(self.store.rows("train")[:ORDER_SAMPLE])
+        rows = self.store.rows("train")
+        return np.asarray(rows[evenly(len(rows), ORDER_SAMPLE)])
 
-    def _plan(self) -> RowPlan:
+    def _plan(self, saved: SavedModel | None) -> RowPlan:
         store, model = self.store, self.config.model
         assert model.order is not None, "resolve(config) fills it in"
         order = "entropy" if model.order in ("random", "mixed", "fixed") else model.order
         codes = store.tokenizer.codes(self._sample())
-        return RowPlan.of(store.tokenizer, column_order(codes, store.tokenizer, order, model.condition_on))
+        columns = column_order(codes, store.tokenizer, order, model.condition_on)
+        return RowPlan.of(store.tokenizer, columns if saved is None else order_after(saved, columns))
 
     def _counts(self) -> list[np.ndarray]:
         """Occurrences of each modelled slot's codes in the training rows."""
@@ -75,8 +85,33 @@ class Family(ABC):
         """The rows of a split; "all": of training and validation."""
         if split != "all":
             return self.store.rows(split)
-        names = [name for name in ("train", "validation") if name in self.store.splits]
-        return np.concatenate([np.asarray(self.store.rows(name)) for name in names])
+        return np.concatenate([np.asarray(self.store.rows(name)) for name in self._splits(split)])
+
+    def _splits(self, split: str) -> list[str]:
+        return [
+            name for name in ("train", "validation") if split in ("all", name) and name in self.store.splits
+        ]
+
+    def blend(self, split: str) -> Blend | None:
+        """How a store's tables are mixed; None: in proportion. Raises ConfigError for names it lacks."""
+        weights, tables = self.config.data.table_weights, self.store.manifest.tables
+        if weights is None:
+            return None
+        for name in weights:
+            if name not in tables:
+                has = f"it holds {', '.join(tables)}" if tables else "it was not made of several tables"
+                hint = nearest(name, list(tables))
+                raise ConfigError(f"data.table_weights: the store has no table {name!r}{hint}; {has}")
+        if missing := [name for name in tables if name not in weights]:
+            raise ConfigError(f"data.table_weights leaves out {missing}: say it for every table of the store")
+        runs: dict[str, list[tuple[int, int]]] = {name: [] for name in tables}
+        first = 0
+        for part in self._splits(split):
+            for name, sizes in tables.items():
+                runs[name].append((first, sizes[part]))
+                first += sizes[part]
+        named = [name for name in weights if sum(count for _, count in runs[name])]
+        return Blend([runs[n] for n in named], [weights[n] for n in named], self.config.run.seed)
 
     def network(self, groups: ProcessGroupCollection, stage: Stage) -> TabularGPT:
         """One stage of the model, untrained."""
@@ -113,14 +148,20 @@ class RowGPT(Family):
     """The GPT of tables whose rows stand alone."""
 
     def batches(self, split: str) -> Batches:
-        seed = self.config.run.seed
-        return RowBatches(self.rows(split), self.store.tokenizer, seed, self.batch_size, self.plan.slots)
+        return RowBatches(
+            self.rows(split),
+            self.store.tokenizer,
+            self.config.run.seed,
+            self.batch_size,
+            self.plan.slots,
+            self.blend(split),
+        )
 
 
 class HistoryGPT(Family):
     """The GPT of documents of many rows."""
 
-    def __init__(self, config: Config, store: TokenStore) -> None:
+    def __init__(self, config: Config, store: TokenStore, saved: SavedModel | None = None) -> None:
         data = config.data
         if not 0 < data.context_rows < data.max_rows:
             raise ConfigError(
@@ -129,7 +170,7 @@ class HistoryGPT(Family):
             )
         if config.trainer.final_fit:
             raise ConfigError("trainer.final_fit is for tables of single rows; set it to false for histories")
-        super().__init__(config, store)
+        super().__init__(config, store, saved)
 
     def _sample(self) -> np.ndarray:
         documents = self.store.documents("train")
@@ -210,6 +251,7 @@ class RowCGM(Family):
             self.plan.slots,
             SlotOrders(self.plan.column_of_slot(tokenizer), fixed_share, seed),
             self._absent,
+            self.blend(split),
         )
 
 

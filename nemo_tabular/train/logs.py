@@ -53,8 +53,12 @@ class RunLog:
         self.loggers = [] if self.folder is None else _lightning_loggers(run, self.folder)
         self._bar: tqdm[Any] | None = None
 
-    def begin(self, phase: str, step: int, steps: int, rows_per_step: int) -> None:
-        """A phase starts (or goes on) at `step`."""
+    def begin(
+        self, phase: str, step: int, steps: int, rows_per_step: int, *, histories: bool = False
+    ) -> None:
+        """A phase starts (or goes on) at `step`. Of histories the loss is told by window, in validation by
+        whole document."""
+        self._unit, self._whole = ("window", "history") if histories else ("row", "row")
         self._phase = phase
         if self.folder is not None:
             _cut(self.folder / METRICS, phase, step)
@@ -79,18 +83,20 @@ class RunLog:
         elif not self.quiet:
             eta = (self._steps - step) * elapsed / (step - self._first)
             log.info(
-                "step %d/%d  train %.3f nats/row  %s rows/s  ETA %.0f s",
+                "step %d/%d  train %.3f nats/%s  %s %ss/s  ETA %.0f s",
                 step,
                 self._steps,
                 loss,
+                self._unit,
                 f"{rate:,.0f}",
+                self._unit,
                 eta,
             )
 
     def validation(self, step: int, total: float, by_column: dict[str, float], best: bool) -> None:
         """A validation's result, nats a row (histories: a document)."""
         self.write(step, {"val_nll": total} | {f"val_nll/{name}": v for name, v in by_column.items()})
-        text = f"step {step}: validation {total:.4f} nats/row{' (best)' if best else ''}"
+        text = f"step {step}: validation {total:.4f} nats/{self._whole}{' (best)' if best else ''}"
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif not self.quiet:

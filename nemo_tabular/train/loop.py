@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..batches import Batches, micro_batches
+from ..batches import Batches, DocumentBatches, micro_batches
 from ..config import Config
 from ..engine.control import Control
 from ..engine.step import TrainStep
@@ -59,6 +59,8 @@ class Loop:
     config: Config
     step: TrainStep
     micro_batch_size: int
+    by_length: bool
+    """Whether micro-batches may differ in length, so that histories need little padding."""
     batches: Batches
     validation: Validation | None
     state: TrainState
@@ -81,7 +83,9 @@ class Loop:
         save_every = trainer.save_every_n_steps or interval
         deadline = self.started + parse_time(trainer.max_time)
         interrupted = False
-        self.log.begin(state.phase, state.step, state.steps, self.batches.global_batch_size)
+        histories = isinstance(self.batches, DocumentBatches)
+        size = self.batches.global_batch_size
+        self.log.begin(state.phase, state.step, state.steps, size, histories=histories)
         while state.step < state.steps:
             self._count_bad(*self._one_step())
             # a signal may have reached one rank only, and clocks differ
@@ -118,7 +122,7 @@ class Loop:
         state = self.state
         self.watchdog.at(state.step, 0)
         batch = to_device(self.batches.batch_at(state.step, self.rank, self.ranks), self.device)
-        pieces = micro_batches(batch, self.micro_batch_size)
+        pieces = micro_batches(batch, self.micro_batch_size, by_length=self.by_length)
         lr = learning_rate(self.config.optim, state.step, state.steps)
         self.watchdog.at(state.step, 1)
         loss, norm = self.step(pieces, lr)

@@ -8,21 +8,21 @@ statistics' count: the network learns to forecast from statistics that have not 
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..codecs.residual import Anchor, Bins, ResidualCodec, context_of, encode
+from ..codecs.residual import Anchor, Bins, ResidualCodec
 from ..config import ModelConfig, OptimConfig
 from ..engine.launch import start
 from ..engine.layout import ParallelLayout
 from ..engine.ranks import device
 from ..engine.step import TrainStep
 from ..errors import CodecError
-from ..models.series import SavedForecaster, SeriesBatch, SeriesGPT, before_bins
+from ..models.series import SavedForecaster, SeriesGPT
 from .schedule import learning_rate
 from .simulate import PERIODS, simulate
+from .windows import CONTEXTS, Windows, joined, windows
 
 log = logging.getLogger("nemo_tabular")
 
@@ -31,40 +31,8 @@ MODEL = ModelConfig(
 )
 READ, SCORED = 28, 36
 """Rows of a window before the forecast begins, and after."""
-CONTEXTS = (32, 64, 120, 200)
-"""Rows that statistics are made from; each serves a quarter of the series."""
 LOG_EVERY = 100
-WILD = 60.0
-"""A series with a residual beyond this is left out: the simulation went astray."""
 AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Series ready to learn from. Shapes (N, T) and (N, T, F), row by row as in `SeriesBatch`."""
-
-    before: np.ndarray
-    features: np.ndarray
-    target: np.ndarray
-    scored: np.ndarray
-
-    def batch(self, index: np.ndarray) -> SeriesBatch:
-        """The windows of these numbers."""
-
-        def there(x: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(x[index].swapaxes(0, 1))).to(device())
-
-        return SeriesBatch(there(self.before), there(self.features), there(self.target), there(self.scored))
-
-
-def windows(residual_NT: np.ndarray, features_NTF: np.ndarray, scored_NT: np.ndarray, bins: Bins) -> Windows:
-    """Residuals, NaN where missing, as the network reads them; a missing row is read but not scored."""
-    code_NT, _inside = bins.encode(residual_NT)
-    known_NT = np.isfinite(residual_NT)
-    before_NT = before_bins(residual_NT, bins)[:, :-1]
-    return Windows(
-        before_NT, features_NTF.astype(np.float32), code_NT, (scored_NT & known_NT).astype(np.float32)
-    )
 
 
 def pretrain(
@@ -91,6 +59,7 @@ def pretrain(
         "recipe": {"documents": documents, "steps": steps, "batch": batch, "lr": lr, "seed": seed},
         "nats": round(float(np.mean(losses[-LOG_EVERY:])), 4),
         "cpu_seconds": round(time.process_time() - began),
+        "torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",  # on which bits depend
     }
     return SavedForecaster.of(module, MODEL, READ + SCORED, info)
 
@@ -103,7 +72,8 @@ def _shuffled(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.n
 
 
 def simulated_windows(documents: int, bins: Bins, seed: int) -> Windows:
-    """Every column of every simulated document as a series of its own."""
+    """Every column of every simulated document as a series of its own; a quarter of them for each of
+    `CONTEXTS`."""
     rng = np.random.default_rng([seed, 1])
     values = simulate(documents, max(CONTEXTS) + SCORED, seed)
     series = values.transpose(0, 2, 1).reshape(-1, values.shape[1])
@@ -112,8 +82,7 @@ def simulated_windows(documents: int, bins: Bins, seed: int) -> Windows:
         rows = CONTEXTS[number]
         for first in range(0, len(group), AT_ONCE):
             parts.append(_read(rng, series[group[first : first + AT_ONCE], : rows + SCORED], rows, bins))
-    columns = ("before", "features", "target", "scored")
-    return Windows(*(np.concatenate([getattr(part, c) for part in parts]) for c in columns))
+    return joined(parts)
 
 
 def _read(rng: np.random.Generator, values_NT: np.ndarray, rows: int, bins: Bins) -> Windows:
@@ -122,23 +91,18 @@ def _read(rng: np.random.Generator, values_NT: np.ndarray, rows: int, bins: Bins
     holes = (rng.random((len(values_NT), 1)) < 0.05) & (rng.random(values_NT.shape) < 0.1)
     values_NT[holes] = np.nan
     codecs = [_any_codec(rng, rows) for _ in values_NT]
-    residual, features, _cursor = encode(context_of(codecs, values_NT[:, :rows]), values_NT)
-    for number, codec in enumerate(codecs):
-        residual[number, : codec.season] = np.nan
-    sane = (np.abs(np.nan_to_num(residual)) < WILD).all(1)
-    if not sane.any():
+    found = windows(values_NT, codecs, rows, READ, bins)
+    usable = np.flatnonzero(found.scored.any(1))
+    if not len(usable):
         raise CodecError("no simulated series is within bounds")
-    last = slice(rows - READ, rows + SCORED)
-    scored = np.zeros((int(sane.sum()), READ + SCORED), bool)
-    scored[:, READ:] = True
-    return windows(residual[sane, last], features[sane, last], scored, bins)
+    return found.take(usable)
 
 
 def _any_codec(rng: np.random.Generator, rows: int) -> ResidualCodec:
-    anchors: tuple[Anchor, ...] = ("nearest", "ar1", "previous", "level")
+    anchors: tuple[Anchor, ...] = ("nearest", "ar", "ar1", "previous", "level")
     season = int(rng.choice(PERIODS)) if rng.random() < 0.15 else 0
     return ResidualCodec(
-        anchor=anchors[rng.choice(4, p=[0.45, 0.3, 0.15, 0.1])],
+        anchor=anchors[rng.choice(5, p=[0.4, 0.2, 0.2, 0.1, 0.1])],
         season=season if 2 * season < rows else 0,
         volatility=float(rng.choice([0.0, 0.5, 0.9], p=[0.2, 0.6, 0.2])),
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +24,11 @@ from ..engine.ranks import device as rank_device
 from ..engine.ranks import join
 from ..engine.stage import stages
 from ..engine.step import TrainStep
-from ..engine.whole import whole_tensors
+from ..engine.whole import take_over, whole_tensors
 from ..errors import ConfigError, StoreError
 from ..models.gpt import TabularGPT
 from ..models.saved import SavedModel
+from ..models.transfer import inherit
 from ..store import TokenStore
 from .calibrate import calibrate
 from .checkpoints import Checkpoints, Found, TrainState
@@ -70,10 +72,14 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
-    find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     histories = store.manifest.mode != "rows"
+    saved = None
+    if config.model.restore_from_path is not None:
+        saved = SavedModel.of(config.model.restore_from_path)
+        config = inherit(config, saved)
     columns = len(store.tokenizer.columns)
     config = resolve(config, store.manifest.splits["train"].documents, histories, columns)
+    find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
     control = Control()
@@ -82,7 +88,7 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
             log.info("%s holds a finished run; train elsewhere (run.dir=...) or delete it", folder)
             done = SavedModel.load(folder / "model")
             return TrainResult(done, True, done.info["steps"], done.info["best_nll"])
-        return _Run(config, store, folder, started, control, stopped).run()
+        return _Run(config, store, saved, folder, started, control, stopped).run()
 
 
 def _layout(config: Config) -> tuple[ParallelLayout, int]:
@@ -138,6 +144,7 @@ class _Run:
         self,
         config: Config,
         store: TokenStore,
+        saved: SavedModel | None,
         folder: Path | None,
         started: float,
         control: Control,
@@ -151,7 +158,7 @@ class _Run:
         self.groups = start(self.layout, config.run.seed)
         self.rank, self.ranks = self.groups.dp.rank(), self.layout.data_parallel_size
         self.device = rank_device()
-        self.family = find_family(config.model.kind, store.manifest.mode)(config, store)
+        self.family = find_family(config.model.kind, store.manifest.mode)(config, store, saved)
         self.log = RunLog(config.run, folder, quiet=control.rank != 0)
 
     def _checkpoints(self) -> Checkpoints | None:
@@ -170,7 +177,10 @@ class _Run:
     def _chunks(self) -> list[TabularGPT]:
         """This rank's part of a new model."""
         parts = stages(self.groups, self.config.model.virtual_pipeline_model_parallel_size)
-        return [self.family.network(self.groups, stage).to(self.device) for stage in parts]
+        chunks = [self.family.network(self.groups, stage) for stage in parts]
+        if self.family.transfer is not None:
+            take_over(chunks, self.family.transfer.saved.tensors, self.family.transfer.rows)
+        return [chunk.to(self.device) for chunk in chunks]
 
     def _validation(self) -> Validation | None:
         if "validation" not in self.store.splits:
@@ -200,6 +210,8 @@ class _Run:
     def _phases(self) -> TrainResult:
         resumed = self._resumed()
         state = TrainState() if resumed is None else resumed.state
+        if resumed is None and self.family.transfer is not None and self.control.rank == 0:
+            log.info("from %s: %s", self.config.model.restore_from_path, self.family.transfer)
         if state.phase == "fit":
             loop = self._loop("train", state, resumed, self._validation())
             if not loop.run():
@@ -234,6 +246,7 @@ class _Run:
             config=self.config,
             step=step,
             micro_batch_size=self.micro_batch_size,
+            by_length=self.layout.pipeline_model_parallel_size == 1,
             batches=batches,
             validation=validation,
             state=state,
@@ -264,7 +277,7 @@ class _Run:
     def _finish(self, weights: dict[str, Tensor], state: TrainState) -> TrainResult:
         if self.control.rank:
             return TrainResult(None, True, state.step, state.best_nll)
-        info = {
+        info: dict[str, Any] = {
             "steps": state.step,
             "best_step": state.best_step,
             "best_nll": state.best_nll if np.isfinite(state.best_nll) else None,
@@ -272,6 +285,8 @@ class _Run:
             "store": self.store.fingerprint(),
             "seed": self.config.run.seed,
         }
+        if self.family.transfer is not None:
+            info["restored_from"] = self.family.transfer.to_json()
         saved = SavedModel(
             config=self.config.model,
             plan=self.family.plan,

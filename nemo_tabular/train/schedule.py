@@ -8,6 +8,12 @@ from ..config import Config, OptimConfig, TrainerConfig
 from ..errors import ConfigError
 
 BATCH, SMALLEST_BATCH, ROWS_PER_BATCH = 128, 16, 64
+HISTORIES = 16
+"""Documents of a step: as many rows as in a batch of single rows, and more. Measured on 3,000 histories of
+9 rows in the mean, as many epochs each: 13 nats a history better than 64 documents a step."""
+PIECES, SMALLEST_PIECE = 8, 4
+"""Of a batch of histories: in pieces of like lengths there is little padding, which took 3 of 4 parts of the
+time."""
 LR, HIDDEN = {"gpt": 7e-3, "cgm": 4.5e-3}, 64
 FINAL_FIT_BELOW = 20_000
 EPOCHS = {"gpt": 6.5, "cgm": 14.0}
@@ -26,18 +32,24 @@ ORDER = {"gpt": "entropy", "cgm": "mixed"}
 
 def resolve(config: Config, documents: int, histories: bool, columns: int = CGM_COLUMNS) -> Config:
     """The configuration with everything filled in that follows from the number of training documents and of
-    columns, and from the kind of model: its epochs and its order of columns.
+    columns, and from the kind of model: its epochs, its order of columns, and for histories its batches.
 
     Measured on held-out rows: small tables want small batches, correspondingly small steps and as many epochs
     as large ones (150 to 1,300 rows: 2 to 8 nats a row better than batches of 128 over more epochs), and the
     rows that were held out for early stopping.
     """
     batch, lr, final = config.data.global_batch_size, config.optim.lr, config.trainer.final_fit
-    if batch is None:
+    if batch is None and histories:
+        batch = HISTORIES
+    elif batch is None:
         power = round(math.log2(max(documents, 1) / ROWS_PER_BATCH))
         batch = min(BATCH, max(SMALLEST_BATCH, 2 ** max(power, 0)))
     if lr is None:
-        lr = LR[config.model.kind] * math.sqrt(min(1.0, batch / BATCH)) * HIDDEN / config.model.hidden_size
+        full = HISTORIES if histories else BATCH
+        lr = LR[config.model.kind] * math.sqrt(min(1.0, batch / full)) * HIDDEN / config.model.hidden_size
+    micro = config.data.micro_batch_size
+    if micro is None and histories and config.model.pipeline_model_parallel_size == 1:
+        micro = max(SMALLEST_PIECE, batch // PIECES)
     if final is None:
         final = documents < FINAL_FIT_BELOW and not histories
     epochs = config.trainer.max_epochs or default_epochs(config.model.kind, documents, columns)
@@ -45,7 +57,7 @@ def resolve(config: Config, documents: int, histories: bool, columns: int = CGM_
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"order": order}),
-            "data": config.data.model_copy(update={"global_batch_size": batch}),
+            "data": config.data.model_copy(update={"global_batch_size": batch, "micro_batch_size": micro}),
             "optim": config.optim.model_copy(update={"lr": float(f"{lr:.4g}")}),
             "trainer": config.trainer.model_copy(update={"final_fit": final, "max_epochs": epochs}),
         }

@@ -62,9 +62,13 @@ def _systems(rng: np.random.Generator, count: int, rows: int) -> np.ndarray:
     summed = kind > 0.7
     own = np.where(summed, rng.choice([0, 1], shape) * rng.uniform(0, 0.8, shape), own)
     second = rng.normal(size=shape) * 0.15 * (rng.random(shape) < 0.4)
+    cyclic = rng.random(shape) < 0.2  # anywhere in the triangle where a second order is stationary
+    first, partial = rng.uniform(-0.5, 0.98, shape), rng.uniform(-0.9, 0.6, shape)
+    own = np.where(cyclic, first * (1 - partial), own)
+    second = np.where(cyclic, partial, second)
     moving = rng.uniform(-0.6, 0.4, shape) * (rng.random(shape) < 0.35)
     back = np.where(rng.random(shape) < 0.5, 0, rng.uniform(0, 0.06, shape))
-    matrix = _transition(rng, own)
+    matrix, second = _transition(rng, own, second)
     x, x_before, shock_before, level = (np.zeros(shape) for _ in range(4))
     values = np.empty((count, rows, COLUMNS))
     for t in range(rows):
@@ -77,14 +81,21 @@ def _systems(rng: np.random.Generator, count: int, rows: int) -> np.ndarray:
     return values + rng.normal(size=values.shape) * noise
 
 
-def _transition(rng: np.random.Generator, own: np.ndarray) -> np.ndarray:
-    """(N, C, C): each column's own coefficient and weak influences of others, made stable."""
+def _transition(
+    rng: np.random.Generator, own: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, C, C): each column's own coefficient and weak influences of others; (N, C): those on the row before
+    the last. Made stable together."""
     count, columns = own.shape
     links = (rng.random((count, columns, columns)) < 0.25) * (1 - np.eye(columns))
-    matrix = rng.normal(size=links.shape) * 0.25 * links * np.sqrt(1 - np.abs(own))[:, :, None]
+    matrix = rng.normal(size=links.shape) * 0.25 * links * np.sqrt(1 - np.minimum(np.abs(own), 1))[:, :, None]
     matrix[:, np.arange(columns), np.arange(columns)] = own
-    radius = np.abs(np.linalg.eigvals(matrix)).max(1)
-    return matrix * np.minimum(1, 0.995 / np.maximum(radius, 1e-9))[:, None, None]
+    both = np.zeros((count, 2 * columns, 2 * columns))
+    both[:, :columns, :columns] = matrix
+    both[:, np.arange(columns), columns + np.arange(columns)] = second
+    both[:, columns + np.arange(columns), np.arange(columns)] = 1.0
+    shrink = np.minimum(1, 0.995 / np.maximum(np.abs(np.linalg.eigvals(both)).max(1), 1e-9))[:, None]
+    return matrix * shrink[:, :, None], second * shrink**2
 
 
 def _markets(rng: np.random.Generator, count: int, rows: int) -> np.ndarray:

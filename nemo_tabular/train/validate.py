@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..batches import Batch, Batches, RowBatches
+from ..batches import Batch, Batches, RowBatches, evenly
 from ..engine.step import TrainStep
 from ..models.order import RowPlan
 from ..tokenizer import TableTokenizer
@@ -31,11 +31,17 @@ class Validation:
     ) -> None:
         self.batches, self.device = batches, device
         if isinstance(batches, RowBatches):
-            self.documents = self.items = min(limit, batches.num_items)
+            # spread over them all: a store of several tables has one after the other
+            self.items = evenly(len(batches.rows), limit)
+            self.documents = len(self.items)
         else:
             # the windows of a document follow each other: judged is the whole of it, or nothing
             self.documents = min(limit, len(batches.documents))
-            self.items = int(np.searchsorted(batches.windows.document, self.documents))
+            windows = batches.windows
+            # those of like lengths together: little padding
+            self.items = np.argsort(
+                windows.rows[: np.searchsorted(windows.document, self.documents)], kind="stable"
+            )
         self.columns = plan.columns
         self.owner = torch.from_numpy(plan.column_of_slot(tokenizer))
         self.residual = self._residual(tokenizer)
@@ -46,15 +52,14 @@ class Validation:
     def _batches(self, rank: int, ranks: int) -> Iterator[Batch]:
         """Every so many-th batch, beginning with the rank's own."""
         size = BATCH if isinstance(self.batches, RowBatches) else max(1, BATCH // 32)
-        for start in range(rank * size, self.items, ranks * size):
-            items = np.arange(start, min(start + size, self.items))
-            yield to_device(self.batches.batch(items), self.device)
+        for start in range(rank * size, len(self.items), ranks * size):
+            yield to_device(self.batches.batch(self.items[start : start + size]), self.device)
 
     def _residual(self, tokenizer: TableTokenizer) -> np.ndarray:
         """Mean nats a document of each column's remainder (columns in the model's order)."""
         log_widths = np.zeros(len(tokenizer.columns))
         if isinstance(self.batches, RowBatches):
-            documents = [np.asarray(self.batches.rows[: self.documents])]
+            documents = [np.asarray(self.batches.rows[self.items])]
         else:
             documents = [self.batches.documents.document(d) for d in range(self.documents)]
         for rows in documents if tokenizer.residual.any() else []:

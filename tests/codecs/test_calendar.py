@@ -1,6 +1,7 @@
 """Dates, times and timestamps of every unit, zone and century come in; all must come back exactly."""
 
 import datetime as dt
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -191,3 +192,13 @@ def test_a_sample_may_not_have_seen_all() -> None:
         CodecError, match=r"column 'x': .* is finer than every value .*set resolution: ms, us or ns"
     ):
         codec.encode(pa.array([1], pa.timestamp("us")))
+
+
+def test_codes_that_rise_are_times_that_rise_even_in_february() -> None:
+    """A model may draw days that a month has not: they are its last moment."""
+    seen = [dt.datetime(2023, 1, 31, 5), dt.datetime(2023, 2, 28, 21), dt.datetime(2024, 2, 29, 5)]
+    codec = fit(pa.array(seen, pa.timestamp("us")), "calendar")
+    codes = np.array(list(itertools.product(*(range(slot.size) for slot in codec.slots))), np.int32)
+    decoded = codec.decode(codes).to_pylist()
+    assert decoded == sorted(decoded)
+    assert {time.hour for time in decoded} == {5, 21}

@@ -98,7 +98,7 @@ def test_anchors_are_what_they_are_called():
     values = np.stack([noise, walk])
 
     def pull(anchor):
-        return context_of([ResidualCodec(anchor)] * 2, values).pull
+        return context_of([ResidualCodec(anchor)] * 2, values).weights[:, 0]
 
     assert pull("level").tolist() == [0, 0] and pull("previous").tolist() == [1, 1]
     assert pull("nearest").tolist() == [0, 1]
@@ -106,6 +106,19 @@ def test_anchors_are_what_they_are_called():
     cursor = Cursor(context_of([ResidualCodec("previous")] * 2, values))
     cursor.advance(np.array([3.0, 4.0]))
     assert cursor.anchor.tolist() == [3.0, 4.0]
+
+
+def test_the_last_feature_tells_what_an_autoregression_expects():
+    rng, y = np.random.default_rng(5), np.zeros((1, 400))
+    for t in range(2, 400):
+        y[:, t] = 1.2 * y[:, t - 1] - 0.5 * y[:, t - 2] + rng.normal(size=1)
+    both = np.repeat(y, 2, 0)
+    context = context_of([ResidualCodec("previous", volatility=0), ResidualCodec("ar")], both)
+    residual, features, _cursor = encode(context, both)
+    assert not features[1, :, 5].any(), "the anchor is the autoregression itself"
+    left = residual[0] - np.sinh(features[0, :, 5])
+    assert (left * context.scale[0]).std() == pytest.approx(1, abs=3 / np.sqrt(2 * 400))
+    assert (residual[0] * context.scale[0]).std() > 1.15
 
 
 def test_the_scale_follows_volatility_where_it_may():
@@ -138,7 +151,7 @@ def test_missing_values_count_as_the_anchor_and_leave_the_volatility_alone():
     cursor = Cursor(context)
     for value in values[0, :23]:
         cursor.advance(np.array([value]))
-    assert cursor.level[0] == pytest.approx(values[0, 19])
+    assert cursor.levels[0, 0] == pytest.approx(values[0, 19])
     assert residual[0, 23] == pytest.approx((values[0, 23] - values[0, 19]) / cursor.scale[0])
 
 
@@ -156,8 +169,8 @@ def test_paths_of_one_series_go_their_own_ways():
     cursor = encode(context, values)[2]
     paths = cursor.take(np.array([0, 0, 1]))
     paths.advance(np.array([60.0, 40.0, 50.0]))
-    assert paths.level[0] != paths.level[1]
-    assert cursor.level[0] == pytest.approx(values[0, -1]), "the cursor they came from stays where it is"
+    assert paths.levels[0, 0] != paths.levels[1, 0]
+    assert cursor.levels[0, 0] == pytest.approx(values[0, -1]), "the cursor they came from stays where it is"
 
 
 def test_codec_through_json_and_what_is_none():

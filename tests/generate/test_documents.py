@@ -26,8 +26,11 @@ def weights(window: int = WINDOW, sizes: list[int] = SIZES, seed: int = 4):
     return random_weights(sizes, hidden=24, heads=3, spread=0.5, max_rows=window, seed=seed)
 
 
-def probabilities(model, max_rows: int, history: tuple = (), ends: bool = True) -> dict[tuple, float]:
-    """Of every document (rows, ended) that can be drawn, straight from the definition."""
+def probabilities(
+    model, max_rows: int, history: tuple = (), ends: bool = True, rising: tuple = (), first: int | None = None
+) -> dict[tuple, float]:
+    """Of every document (rows, ended) that can be drawn, straight from the definition. `first`: a code given
+    for slot 0."""
 
     @cache
     def following(rows: tuple, row: tuple) -> np.ndarray:
@@ -38,6 +41,9 @@ def probabilities(model, max_rows: int, history: tuple = (), ends: bool = True) 
         log_p = next_log_probs(model, np.array(rows[start:]), list(row), continues=start > 0)
         if not row and (not rows or not ends):
             log_p[-1] = -np.inf
+        slot = len(row)
+        if rows and slot in rising and all(row[s] == rows[-1][s] for s in rising if s < slot):
+            log_p[: rows[-1][slot]] = -np.inf
         return np.exp(log_p - np.log(np.exp(log_p).sum()))
 
     found: dict[tuple, float] = {}
@@ -46,12 +52,15 @@ def probabilities(model, max_rows: int, history: tuple = (), ends: bool = True) 
         if len(rows) - len(history) == max_rows:
             found[rows[len(history) :], False] = p
             return
-        first = following(rows, ())
-        if first[2]:
-            found[rows[len(history) :], True] = p * first[2]
+        lead = following(rows, ())
+        if lead[2]:
+            found[rows[len(history) :], True] = p * lead[2]
+        if first is not None:
+            lead = np.eye(2)[first] * (lead[0] + lead[1])
         for a in (0, 1):
-            for b, q in enumerate(following(rows, (a,))):
-                grow((*rows, (a, b)), p * first[a] * q)
+            for b, q in enumerate(following(rows, (a,)) if lead[a] else ()):
+                if q:
+                    grow((*rows, (a, b)), p * lead[a] * q)
 
     grow(history, 1.0)
     return found
@@ -80,6 +89,26 @@ def test_histories_are_continued_by_their_own_probabilities(backend, history):
     decoder = DocumentDecoder(model, context_rows=CONTEXT, backend=backend)
     documents = list(decoder.sample(4000, 1, max_rows=2, histories=[np.array(history)]))
     check(documents, probabilities(model, 2, history), 4000)
+
+
+@pytest.mark.parametrize("rising", [(1,), (0, 1)])
+@pytest.mark.parametrize("history", [(), ((0, 1),)])
+def test_time_does_not_run_backwards(backend, rising, history):
+    model = weights()
+    decoder = DocumentDecoder(model, context_rows=CONTEXT, backend=backend, rising=rising)
+    known = [np.array(history).reshape(-1, 2)]
+    documents = list(decoder.sample(4000, 1, max_rows=3, histories=known))
+    check(documents, probabilities(model, 3, history, rising=rising), 4000)
+
+
+def test_what_is_given_stands_in_every_row(backend):
+    model = weights()
+    decoder = DocumentDecoder(model, context_rows=CONTEXT, backend=backend)
+    documents = list(decoder.sample(6000, 1, max_rows=3, given=np.array([[0], [1]])))
+    for first in (0, 1):
+        mine = [d for d in documents if d.number % 2 == first]
+        assert all((d.rows[:, 0] == first).all() for d in mine)
+        check(mine, probabilities(model, 3, first=first), 3000)
 
 
 def test_a_fixed_horizon_has_no_early_end(backend):

@@ -10,7 +10,7 @@ import pytest
 
 from nemo_tabular import Synthesizer
 from nemo_tabular.cli import main
-from nemo_tabular.errors import ConfigError, GenerationError, SchemaError
+from nemo_tabular.errors import ConfigError, GenerationError, SchemaError, TabularError
 from nemo_tabular.generate.histories import numbered
 from nemo_tabular.generate.request import HistoryRequest
 from nemo_tabular.schema import Column
@@ -126,7 +126,7 @@ def test_documents_are_cut_off_where_asked(synthesizer, table):
 
 
 def test_rows_and_documents_are_not_confused(synthesizer):
-    for request in ({}, {"num_rows": 10}, {"num_documents": 3, "given": {"state": "a"}}):
+    for request in ({}, {"num_rows": 10}):
         with pytest.raises(GenerationError, match="say how many with num_documents"):
             synthesizer.sample(**request)
     with pytest.raises(GenerationError, match="documents is -1, expected a whole number of at least 0"):
@@ -135,6 +135,53 @@ def test_rows_and_documents_are_not_confused(synthesizer):
         synthesizer.sample(num_documents=1, max_rows=0)
     with pytest.raises(GenerationError, match="log_prob of histories is not offered"):
         synthesizer.log_prob(markov_histories(3))
+
+
+def test_what_is_given_holds_in_every_row(synthesizer):
+    lead = synthesizer.model.plan.columns[0]
+    assert lead == "state"
+    made = synthesizer.sample(num_documents=60, given={"state": ["a", "b", "c"]}, seed=4)
+    number = made.customer.str.removeprefix("synthetic-").astype(int)
+    assert ((number - 1) % 3 == made.state.map({"a": 0, "b": 1, "c": 2})).all()
+    assert made.groupby("state").amount.mean().round(-1).tolist() == [0, 10, 20]
+    with pytest.raises(GenerationError, match="'amount' cannot be given"):
+        synthesizer.sample(num_documents=3, given={"amount": 3.0})
+
+
+def test_histories_are_continued_in_the_order_of_their_keys(synthesizer, tmp_path, capsys):
+    known = pd.DataFrame(
+        {"customer": ["late", "early", "late"], "state": ["a", "c", "a"], "amount": [0.1, 20.0, -1.0]}
+    )
+    made = synthesizer.sample(num_documents=3000, history=known, seed=5, max_rows=1)
+    number = made.customer.str.removeprefix("synthetic-").astype(int)
+    shares = [made.state[number % 2 == odd].value_counts(normalize=True).sort_index() for odd in (1, 0)]
+    assert np.abs(np.array(shares) - NEXT[[0, 2]]).max() < 0.06
+    assert len(made) == pytest.approx(3000 * (1 - ENDS), rel=0.04)  # some have ended already
+    known.to_csv(tmp_path / "known.csv", index=False)
+    out = tmp_path / "made.csv"
+    arguments = ["--documents", "30", "--history", str(tmp_path / "known.csv"), "--seed", "5"]
+    assert main(["generate", synthesizer.config.run.dir, *arguments, "--max-rows", "1", "-o", str(out)]) == 0
+    few = made[number <= 30].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(out), few, check_dtype=False)
+    with pytest.raises(TabularError, match="no rows"):
+        synthesizer.sample(num_documents=3, history=known[:0])
+
+
+def test_time_never_runs_backwards_however_little_was_learnt():
+    random = np.random.default_rng(0)
+    days = np.sort(random.integers(0, 28, (40, 6))).ravel()
+    visits = pd.DataFrame(
+        {
+            "patient": np.repeat(np.arange(40), 6),
+            "when": pd.Timestamp(2020, 2, 1) + pd.to_timedelta(days, "D") + pd.to_timedelta(days % 5, "h"),
+            "fee": random.integers(0, 9, 240),
+        }
+    )
+    quick = SMALL | {"trainer__max_steps": 3}
+    synthesizer = Synthesizer("gpt", **quick).fit(visits, group_by=["patient"], order_by=["when"])
+    made = synthesizer.sample(num_documents=300, max_rows=8)
+    steps = made.groupby("patient").when.diff().dropna()
+    assert len(steps) > 300 and (steps >= pd.Timedelta(0)).all()
 
 
 def test_a_run_on_disk_writes_documents(synthesizer, made, tmp_path, capsys):

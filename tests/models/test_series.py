@@ -1,6 +1,7 @@
 """The forecasting network: what it reads, that it looks back only, and that its decoder computes the same."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,13 @@ def test_saved_and_loaded_is_the_same_and_damage_is_noticed(network, tmp_path):
     weights = tmp_path / "m" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(CheckpointError, match="damaged"):
+        SavedForecaster.load(tmp_path / "m")
+
+
+def test_a_forecaster_of_a_version_that_reads_rows_otherwise_is_refused(network, tmp_path):
+    model = saved(network)
+    replace(model, tensors={**model.tensors, "linear": model.tensors["linear"][:, :-1]}).save(tmp_path / "m")
+    with pytest.raises(CheckpointError, match="make it again with nemo-tabular pretrain-forecaster"):
         SavedForecaster.load(tmp_path / "m")
 
 

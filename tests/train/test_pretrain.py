@@ -4,7 +4,7 @@ import numpy as np
 
 from nemo_tabular.codecs.residual import Bins
 from nemo_tabular.train.pretrain import READ, SCORED, pretrain, simulated_windows
-from nemo_tabular.train.simulate import simulate
+from nemo_tabular.train.simulate import _transition, simulate
 
 
 def test_simulation_follows_the_seed_and_is_finite():
@@ -20,6 +20,16 @@ def test_simulated_columns_are_correlated_in_a_good_part_of_the_documents():
         correlation = np.corrcoef(np.diff(document, axis=0).T + 1e-9 * np.arange(4)[:, None])
         strongest.append(np.abs(correlation[np.triu_indices(4, 1)]).max())
     assert 0.25 < (np.array(strongest) > 0.4).mean() < 0.98
+
+
+def test_simulated_systems_of_the_second_order_are_stable():
+    rng = np.random.default_rng(0)
+    own, second = rng.uniform(-1.9, 1.9, (300, 4)), rng.uniform(-0.9, 0.6, (300, 4))
+    matrix, second = _transition(rng, own, second)
+    x_before, x = np.zeros((300, 4)), np.ones((300, 4))
+    for _ in range(4000):
+        x_before, x = x, np.einsum("nij,nj->ni", matrix, x) + second * x_before
+    assert np.abs(x).max() < 1e-3
 
 
 def test_windows_score_only_rows_after_those_that_made_the_statistics():

@@ -8,6 +8,7 @@ typedef struct {          /* one slot of `count` documents, each at a position o
   int32_t slot, drawn;      /* drawn: whether any code is */
   const int32_t *lane, *id, *place, *position; /* cache; input; row of the window; positions before this one */
   const uint8_t *endless;   /* whether the document may not end here */
+  const int32_t *least;     /* codes below it are not drawn */
   const double *uniform;
   float *cache;             /* (lanes, layers, capacity, 2W) */
   int32_t *code;
@@ -60,6 +61,7 @@ int decode_step(void *scratch, const Request *r, const Step *step) {
     if (i % some == 0) head(s, step->slot, i, i + some < step->count ? i + some : (int)step->count);
     float *p = s->logits + (long)(i % some) * padded;
     if (step->endless[i]) p[size - 1] = -INFINITY;
+    for (int c = 0; c < step->least[i]; c++) p[c] = -INFINITY;
     double total = weigh(s, p, size);
     if (total == 0) return NOT_FINITE;
     step->code[i] = invert(s->cumulative, p, size, step->uniform[i] * total);
