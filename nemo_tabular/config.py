@@ -225,7 +225,7 @@ class TrainerConfig(Section):
     val_check_interval: int | None = Field(None, ge=1)
     """Steps between validations; None: a tenth of the schedule."""
     limit_val_rows: int = Field(4096, ge=1)
-    """At most so many documents in one validation."""
+    """At most so many rows in one validation; of histories those that hold so many, and 64 at least."""
     patience: int = Field(3, ge=1)
     """Stop after so many validations without a new best."""
     final_fit: bool | None = None

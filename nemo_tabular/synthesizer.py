@@ -117,7 +117,7 @@ class Synthesizer:
             schema = following(reader, extend.schema, schema)
         elif schema is None:
             schema = infer_schema(reader, group_by=group_by, order_by=order_by)
-        require_known(self.config, schema)
+        require_known(self.config.model.kind, schema)
         with tempfile.TemporaryDirectory(prefix="nemo_tabular_") as folder:
             share = validation_share(schema.rows)
             store = prepare(

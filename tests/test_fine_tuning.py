@@ -8,7 +8,7 @@ import pytest
 
 from nemo_tabular import Synthesizer
 from nemo_tabular.cli import main
-from nemo_tabular.errors import CheckpointError, ConfigError, SchemaError, StoreError
+from nemo_tabular.errors import CheckpointError, ConfigError, SchemaError, StoreError, TabularError
 
 QUICK = {"model__hidden_size": 16, "trainer__num_threads": 1, "data__global_batch_size": 64}
 
@@ -17,8 +17,8 @@ def table(rows=3000, seed=0):
     """Colour decides size, size decides price, and note repeats the colour."""
     random = np.random.default_rng(seed)
     color = random.choice(["blue", "green", "red"], rows, p=[0.5, 0.3, 0.2])
-    size = np.where(color == "red", random.integers(8, 12, rows), random.integers(0, 5, rows))
-    price = 100 * size + random.integers(0, 3, rows)
+    size = np.where(color == "red", random.integers(20, 30, rows), random.integers(0, 20, rows))
+    price = size * 7 % 30
     return pd.DataFrame({"color": color, "size": size, "price": price, "note": color})
 
 
@@ -33,10 +33,10 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small():
-    """150 rows without `note`, with a new column that follows the colour, and a colour never seen."""
-    frame = table(150, seed=1).drop(columns="note")
+    """80 rows without `note`, with a new column that follows the colour, and a colour never seen."""
+    frame = table(80, seed=1).drop(columns="note")
     frame["shade"] = np.where(frame.color == "red", "dark", "light")
-    frame.loc[:9, "color"] = "amber"
+    frame.loc[:5, "color"] = "amber"
     return frame
 
 
@@ -50,7 +50,7 @@ def test_fine_tuning_knows_what_pre_training_has_learnt(run, small, caplog):
     held_out = table(1000, seed=2).drop(columns="note")
     held_out["shade"] = np.where(held_out.color == "red", "dark", "light")
     nats = [-model.log_prob(held_out, unseen="nearest").mean() for model in (tuned, alone)]
-    assert nats[0] < nats[1] - 0.2
+    assert nats[0] < nats[1] - 0.2, nats
     assert (
         tuned.predict_proba(held_out, "shade").mul(pd.get_dummies(held_out["shade"])).sum(axis=1).mean() > 0.8
     )
@@ -115,9 +115,11 @@ def test_a_table_that_contradicts_the_model_is_refused_with_every_difference(run
 
 
 def test_a_path_without_a_finished_model_is_named(small, tmp_path):
-    nothing = Synthesizer("cgm", model__restore_from_path=str(tmp_path / "nowhere"))
-    with pytest.raises(StoreError, match=r"nowhere holds no tokenizer\.json: name the folder of a finished"):
-        nothing.fit(small)
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        nothing = Synthesizer("cgm", model__restore_from_path=str(tmp_path / name))
+        with pytest.raises(StoreError, match=rf"{name} holds no tokenizer\.json: name the folder"):
+            nothing.fit(small)
     (tmp_path / "half" / "checkpoints").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="not finished"):
         Synthesizer.load(tmp_path / "half")
@@ -142,3 +144,26 @@ def test_histories_go_on_too(tmp_path):
     assert codes - before == 1, "only the new state is new: the end of a document is known"
     with pytest.raises(CheckpointError, match=r"columns \['value'\]: fewer than the model's. A gpt"):
         Synthesizer.load(tmp_path / "run").fit(frame.drop(columns="value"))
+
+
+def test_what_a_column_type_has_learnt_goes_on(tmp_path):
+    random = np.random.default_rng(0)
+
+    def pictures(rows):
+        label = random.integers(0, 2, rows)
+        cells = random.integers(0, 3, (rows, 4, 4)) + 3 * label[:, None, None]
+        return pd.DataFrame({"label": label, "picture": list(cells)})
+
+    Synthesizer("cgm", **QUICK, trainer__max_steps=40, run__dir=str(tmp_path / "run")).fit(pictures(400))
+    few = pictures(60).assign(extra=random.integers(0, 5, 60))
+    still = {"trainer__max_steps": 1, "optim__lr": 1e-9, "trainer__final_fit": False}
+    known = Synthesizer.load(tmp_path / "run")
+    tuned = Synthesizer.load(tmp_path / "run", **still).fit(few)
+    names = [name for name in known.model.tensors if name.startswith("features.")]
+    assert names
+    for name in names:
+        np.testing.assert_allclose(tuned.model.tensors[name], known.model.tensors[name], atol=1e-6)
+    assert np.stack(tuned.sample(5, given={"extra": 3}).picture).shape == (5, 4, 4)
+    brighter = few.assign(picture=[cell + 9 for cell in few.picture])
+    with pytest.raises(TabularError, match="picture"):
+        Synthesizer.load(tmp_path / "run", **still).fit(brighter)

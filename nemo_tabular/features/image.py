@@ -23,6 +23,7 @@ from .base import Feature
 from .draw import Draw
 
 REACH = 2  # pixels that one layer looks up, left and right
+SKETCH = 8  # planes in which the context draws the image before the pixels are written
 POOLED = 4  # rows and columns that the encoder keeps
 
 
@@ -32,7 +33,10 @@ class PixelDecoder(nn.Module):
 
     def __init__(self, rows: int, columns: int, levels: int, hidden: int, channels: int, layers: int) -> None:
         super().__init__()
-        self.place = nn.Parameter(torch.zeros(channels, rows, columns))
+        self.sketch = nn.Sequential(
+            nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, SKETCH * rows * columns),
+            nn.Unflatten(1, (SKETCH, rows, columns)), nn.Conv2d(SKETCH, channels, 1),
+        )  # fmt: skip
         self.context = nn.Linear(hidden, 2 * channels * (layers + 1))
         wide = 2 * REACH + 1
         self.first_above = nn.Conv2d(2, channels, (REACH, wide))
@@ -44,18 +48,19 @@ class PixelDecoder(nn.Module):
 
     def forward(self, context: Tensor, x: Tensor) -> Tensor:
         """Logits (N, L, Y, X) of each pixel of x (N, Y, X), given those before it."""
-        shifts = self.shifts(context)
-        return self.pixels(x, self.rows_above(x, shifts), shifts, slice(None))
+        sketch, shifts = self.sketch(context), self.shifts(context)
+        return self.pixels(x, self.rows_above(x, sketch, shifts), shifts, slice(None))
 
     def shifts(self, context: Tensor) -> Tensor:
         """What the context adds: (layers + 1, 2, N, C, 1, 1)."""
         shape = len(context), len(self.above) + 1, 2, -1
         return self.context(context).view(*shape).permute(1, 2, 0, 3)[..., None, None]
 
-    def rows_above(self, x: Tensor, shifts: Tensor) -> list[Tensor]:
-        """What each layer knows at every pixel of the rows above it."""
+    def rows_above(self, x: Tensor, sketch: Tensor, shifts: Tensor) -> list[Tensor]:
+        """What each layer knows at every pixel: the rows above it, and the sketch that the context makes of
+        the whole."""
         seen = functional.pad(_planes(x[:, :-1]), (REACH, REACH, REACH, 0))
-        v = self.first_above(seen) + self.place[:, : x.shape[1]] + shifts[0, 0]
+        v = self.first_above(seen) + sketch[:, :, : x.shape[1]] + shifts[0, 0]
         known = [v]
         for layer, conv in enumerate(self.above):
             v = v + conv(functional.gelu(functional.pad(v, (1, 1, 1, 0)))) + shifts[layer + 1, 0]
@@ -127,9 +132,9 @@ class ImageFeature(Feature):
         decoder = self.decoder
         assert isinstance(decoder, PixelDecoder)
         x = context.new_zeros(len(context), self.rows, self.columns)
-        shifts = decoder.shifts(context)
+        sketch, shifts = decoder.sketch(context), decoder.shifts(context)
         for row in range(self.rows):
-            known = decoder.rows_above(x[:, : row + 1], shifts)
+            known = decoder.rows_above(x[:, : row + 1], sketch, shifts)
             for column in range(self.columns):
                 line = decoder.pixels(x[:, row : row + 1], known, shifts, slice(row, row + 1))
                 x[:, row, column] = draw.choose(line[:, :, 0, column]).float() * (2 / (self.levels - 1)) - 1

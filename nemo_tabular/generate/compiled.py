@@ -18,7 +18,7 @@ from ..errors import GenerationError
 from ..features.draw import NOT_FINITE, Sampling
 from ..models.weights import DecoderWeights
 from .constraints import Draw
-from .lanes import LANE_ARRAYS, LaneStep
+from .lanes import LaneStep
 
 PANEL = 32  # columns that are multiplied at a time
 TABLE_FLOATS = 1 << 25  # 128 MB: beyond, the first layer's keys and values are computed, not looked up
@@ -33,6 +33,7 @@ MODEL_POINTERS = (
     *("sizes", "offsets", "input", "first", "mask", "final_w", "final_b", "head", "layer"),
     *("position", "place"),
 )
+LANE_ARRAYS = ("lane", "id", "place", "position", "endless", "least", "uniform")
 
 
 class _Layer(ctypes.Structure):

@@ -133,7 +133,6 @@ class DocumentDecoder:
             step = LaneStep(
                 lane=use_L.astype(np.int32),
                 id=lanes.id[use_L],
-                above=lanes.above(use_L, slot, 2 + offsets[slot]),
                 place=(at_L - lanes.start[use_L]).astype(np.int32),
                 position=lanes.position[use_L],
                 endless=(((lanes.length[use_L] == 0) | (not ends)) & (slot == 0)).astype(np.uint8),
@@ -198,11 +197,6 @@ class _Lanes:
         if rows > self.codes.shape[1]:
             more = max(rows, 2 * self.codes.shape[1]) - self.codes.shape[1]
             self.codes = np.pad(self.codes, ((0, 0), (0, more), (0, 0)))
-
-    def above(self, use_L: np.ndarray, slot: int, first: int) -> np.ndarray:
-        """int32 (L,): the code of the slot in the row before, from `first` on; -1 in a window's first row."""
-        code_L = self.codes[use_L, self.at[use_L] - 1, slot] + first
-        return np.where(self.at[use_L] > self.start[use_L], code_L, -1).astype(np.int32)
 
     def least(self, use_L: np.ndarray, slot: int) -> np.ndarray:
         """int32 (L,): the lowest code that makes the row in hand no earlier than the one before it."""

@@ -17,8 +17,6 @@ from torch.nn import functional
 from ..features.draw import Sampling, cumulative, invert
 from ..models.weights import DecoderWeights
 
-LANE_ARRAYS = ("lane", "id", "above", "place", "position", "endless", "least", "uniform")
-
 
 @dataclass(frozen=True)
 class LaneStep:
@@ -27,8 +25,6 @@ class LaneStep:
     lane: np.ndarray
     id: np.ndarray
     """What is read: 0 begins a document, 1 a window that continues one, 2 + id is a code."""
-    above: np.ndarray
-    """What is read as well: 2 + id of the code in the row before, at the slot in hand; -1: there is none."""
     place: np.ndarray
     """Row of the window."""
     position: np.ndarray
@@ -72,11 +68,11 @@ class TorchSteps:
     @torch.inference_mode()
     def step(self, slot: int, lanes: LaneStep) -> np.ndarray:
         """int32 codes (count,), one for each lane; meaningless where nothing is drawn."""
-        id_B, above_B, place_B, position_B, endless_B, least_B, uniform_B = (
-            self._spread(lanes.lane, getattr(lanes, name)) for name in LANE_ARRAYS[1:]
+        id_B, place_B, position_B, endless_B, least_B, uniform_B = (
+            self._spread(lanes.lane, x)
+            for x in (lanes.id, lanes.place, lanes.position, lanes.endless, lanes.least, lanes.uniform)
         )
         x_BH = self._input_VH[id_B.long()] + self._position_SH[slot] + self._place_RH[place_B.long()]
-        x_BH = x_BH + self._input_VH[above_B.long()].masked_fill((above_B < 0).unsqueeze(1), 0.0)
         hidden_BH = self._network(x_BH, position_B.long())
         if not lanes.drawn:
             return np.zeros(len(lanes.lane), np.int32)

@@ -56,7 +56,7 @@ class SetStream:
         column is given.
         """
         given_GW, fixed_W = self._given(request.given, request.unseen)
-        known = given_dense(self.tokenizer, request.given, len(given_GW))
+        known = given_dense(self.tokenizer, request.given, len(given_GW), request.unseen)
         if not request.rows:
             yield self.tokenizer.decode_codes(np.zeros((0, self.tokenizer.num_slots), np.int32))
         for row in range(request.first_row, request.first_row + request.rows, self.piece):

@@ -92,7 +92,9 @@ def given_cells(
     return codes_GW, fixed_W
 
 
-def given_dense(tokenizer: TableTokenizer, given: Mapping[str, Any], lines: int) -> dict[str, np.ndarray]:
+def given_dense(
+    tokenizer: TableTokenizer, given: Mapping[str, Any], lines: int, unseen: str | None = None
+) -> dict[str, np.ndarray]:
     """Cells of the dense columns, (lines, ...) each: those that are given, blanks for the others."""
     out = {}
     for name, codec in tokenizer.dense.items():
@@ -100,7 +102,7 @@ def given_dense(tokenizer: TableTokenizer, given: Mapping[str, Any], lines: int)
             out[name] = codec.blank(lines)
             continue
         with _as_given():
-            cells = codec.padded(codec.cells(given_values(codec, given[name])))
+            cells = codec.padded(codec.cells(given_values(codec, given[name]), unseen=unseen))
         out[name] = np.repeat(cells, lines // len(cells), axis=0)
     return out
 

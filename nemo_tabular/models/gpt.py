@@ -6,10 +6,9 @@ before it plus the embedding of the slot that it predicts. The output layer is t
 values and computes one slot's ids only.
 
 **Histories** (documents of many rows). One window of at most R rows is a sequence `[begin, v_00, ...,
-v_{R-1,S-1}]`; each position also carries the embedding of its row's place in the window, and that of the
-code above the one it predicts: of the same slot, a row before. What stays from row to row, and what moves on,
-need not be searched for. Slot 0 has one code more, the last: end of document (EOD), predicted after every
-row. `begin` differs for windows that start a document and those that continue one.
+v_{R-1,S-1}]`; each position also carries the embedding of its row's place in the window. Slot 0 has one code
+more, the last: end of document (EOD), predicted after every row. `begin` differs for windows that start a
+document and those that continue one.
 
 Shapes: S slots of a row, R rows of a window, B sequences, T positions, H hidden, V ids.
 """
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..batches import DocumentBatch
 from ..config import ModelConfig
@@ -179,8 +177,7 @@ class TabularGPT(StageModule):
         begin_BH = self.begin[(~batch.begins).long()]
         values = self.share.look_up(self.table, (batch.codes + self.shift_S1).flatten(0, 1))
         place = (self.position.unsqueeze(0) + self.row_position[: rows + 1].unsqueeze(1)).flatten(0, 1)
-        x_TBH = torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
-        return x_TBH + functional.pad(values[: len(x_TBH) - slots], (0, 0, 0, 0, slots, 0))  # the code above
+        return torch.cat([begin_BH.unsqueeze(0), values]) + place[: rows * slots + 1].unsqueeze(1)
 
     def _predictions(
         self, batch: Batch, hidden_TBH: Tensor

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 READING = ("format", "decimal", "thousands", "prefix", "suffix", "missing_values")
 """How a table's text shows its values, which another table may do otherwise."""
-FIXED = ("kind", "type", "codec")
+FIXED = ("kind", "type", "codec", "feature", "shape")
 REMEDY = (
     "rename such a column, which begins it afresh, or leave it out; where no schema is given, columns are "
     "read as the model's"

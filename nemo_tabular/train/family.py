@@ -278,17 +278,15 @@ class RowCGM(Family):
         )
 
 
-def require_known(config: Config, schema: Schema) -> None:
-    """Raise ConfigError for columns that the model's kind cannot read, FeatureError for a feature that is
+def require_known(kind: str, schema: Schema) -> None:
+    """Raise ConfigError for columns that a model of this kind cannot read, FeatureError for a feature that is
     unknown."""
     dense = [column for column in schema.coded if column.feature]
-    if dense and config.model.kind != "cgm":
+    if dense and kind != "cgm":
+        names = ", ".join(column.name for column in dense)
         raise ConfigError(
-            f"columns {', '.join(column.name for column in dense)} have a feature (images, series, long "
-            "texts, ...), "
-            f"which model.kind {config.model.kind!r} cannot read: use model.kind=cgm (Synthesizer('cgm')), "
-            "or leave "
-            "the columns out of the schema"
+            f"columns {names} have a feature (images, series, long texts, ...), which model.kind {kind!r} "
+            "cannot read: use model.kind=cgm (Synthesizer('cgm')), or leave the columns out of the schema"
         )
     for column in dense:
         find_feature(column.feature, column.name)

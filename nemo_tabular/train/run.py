@@ -73,12 +73,12 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         if config.data.store is None:
             raise ConfigError("data.store is not set: name the folder that `nemo-tabular prepare` wrote")
         store = TokenStore.open(config.data.store)
-    require_known(config, store.schema)
     histories = store.manifest.mode != "rows"
     config, saved = restored(config)
     columns = len(store.tokenizer.columns)
     config = resolve(config, store.manifest.splits["train"].documents, histories, columns)
     find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
+    require_known(config.model.kind, store.schema)
     _layout(config)  # one that cannot be is refused before the folder is anybody's
     folder = None if config.run.dir is None else Path(config.run.dir)
     control = Control()

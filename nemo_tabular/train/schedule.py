@@ -32,8 +32,7 @@ ORDER = {"gpt": "entropy", "cgm": "mixed"}
 
 def resolve(config: Config, documents: int, histories: bool, columns: int = CGM_COLUMNS) -> Config:
     """The configuration with everything filled in that follows from the number of training documents and of
-    columns, and from the kind of model: its epochs, its order of columns, and for
-    histories its batches.
+    columns, and from the kind of model: its epochs, its order of columns, and for histories its batches.
 
     Measured on held-out rows: small tables want small batches, correspondingly small steps and as many epochs
     as large ones (150 to 1,300 rows: 2 to 8 nats a row better than batches of 128 over more epochs), and the

@@ -16,6 +16,7 @@ from ..models.order import RowPlan
 from ..tokenizer import TableTokenizer
 
 BATCH = 2048
+LEAST_DOCUMENTS = 64
 
 
 class Validation:
@@ -38,7 +39,9 @@ class Validation:
             self.documents = len(self.items)
         else:
             # the windows of a document follow each other: judged is the whole of it, or nothing
-            self.documents = min(limit, len(batches.documents))
+            rows = batches.documents.rows
+            fitting = int(np.searchsorted(np.cumsum(rows), limit, side="right"))
+            self.documents = min(len(rows), max(fitting, LEAST_DOCUMENTS))
             windows = batches.windows
             # those of like lengths together: little padding
             self.items = np.argsort(

@@ -433,3 +433,17 @@ def test_odd_little_tables_work():
     image = np.zeros((1, 1, 3), np.uint8)
     assert tiny(i=[image, image + 1] * 30).sample(3).i.iloc[0].shape == (1, 1, 3)
     assert len(tiny(v=[[1.0], None] * 30).sample(0)) == 0
+
+
+def test_training_goes_on_from_a_model_with_dense_columns(table, tmp_path):
+    """Their networks are taken over by their column's name; a table with a column more begins it afresh."""
+    some = table[["kind", "picture", "size"]]
+    schema = infer_schema(open_table(some), overrides={"size": DENSE["size"]})
+    first = Synthesizer("cgm", **FEW, optim__lr=1e-9).fit(some, schema=schema)
+    first.save(tmp_path / "model")
+    more = some.assign(point=table.point).head(300)
+    second = Synthesizer("cgm", **FEW, optim__lr=1e-9, model__restore_from_path=tmp_path / "model").fit(more)
+    name = "features.@picture.decoder.out.weight"
+    torch.testing.assert_close(second.model.tensors[name], first.model.tensors[name], rtol=0, atol=1e-6)
+    assert any(tensor.startswith("features.@point.") for tensor in second.model.tensors)
+    assert second.sample(3).point.iloc[0].shape == (2,)

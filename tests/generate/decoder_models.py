@@ -95,7 +95,6 @@ def next_log_probs(
     values = w.embedding.double()[codes + torch.tensor(w.offsets)[slot[:-1]]]
     x = torch.cat([w.begin[int(continues)].double().unsqueeze(0), values]) + w.position.double()[slot]
     x = x + w.row_position.double()[torch.arange(len(slot)) // slots]
-    x[slots:] += values[: len(x) - slots]  # each slot sees the code above it
     return slot_log_probs(w, transformed(w, x.unsqueeze(0))[:, -1], len(row))[0].numpy()
 
 

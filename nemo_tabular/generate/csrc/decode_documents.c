@@ -6,9 +6,7 @@
 typedef struct {          /* one slot of `count` documents, each at a position of its own; arrays (count) */
   int64_t count, capacity;  /* positions that a cache holds */
   int32_t slot, drawn;      /* drawn: whether any code is */
-  const int32_t *lane, *id; /* cache; input */
-  const int32_t *above;     /* input as well: the code of this slot in the row before; -1: none */
-  const int32_t *place, *position; /* row of the window; positions before this one */
+  const int32_t *lane, *id, *place, *position; /* cache; input; row of the window; positions before this one */
   const uint8_t *endless;   /* whether the document may not end here */
   const int32_t *least;     /* codes below it are not drawn */
   const double *uniform;
@@ -41,11 +39,7 @@ int decode_step(void *scratch, const Request *r, const Step *step) {
   memset(s->x, 0, rows * m->hp * sizeof(float));
   for (int i = 0; i < step->count; i++) {
     const float *input = m->input + (long)step->id[i] * m->hp, *place = m->place + (long)step->place[i] * m->hp;
-    float *x = s->x + i * m->hp;
-    for (int j = 0; j < m->hp; j++) x[j] = input[j] + m->position[step->slot * m->hp + j] + place[j];
-    if (step->above[i] < 0) continue;
-    const float *above = m->input + (long)step->above[i] * m->hp;
-    for (int j = 0; j < m->hp; j++) x[j] += above[j];
+    for (int j = 0; j < m->hp; j++) s->x[i * m->hp + j] = input[j] + m->position[step->slot * m->hp + j] + place[j];
   }
   for (int l = 0; l < m->layers; l++) {
     norm(m, s->x, s->y, rows, m->layer[l].norm1_w, m->layer[l].norm1_b);
