@@ -121,7 +121,7 @@ def _bars(found: Mapping[str, Found]) -> str:
 
 def _verdict(name: str, told: str, bar: float, moved: float, value: float, score: str) -> str:
     met = "met" if value >= moved else "not met"
-    return f"| {name} | {score}, {told} | {bar} | {moved:.3f} | {value:.3f} | {PAPER[name]} | {met} |"
+    return f"| {name} | {score}, {told} | {bar} | {moved:.4f} | {value:.4f} | {PAPER[name]} | {met} |"
 
 
 def _table(
