@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from nemo_tabular import Synthesizer
-from nemo_tabular.cli import show_progress
+from nemo_tabular.cli.common import show_progress
 from nemo_tabular.evaluate import evaluate
 
 FOLDER = Path("demo")

@@ -12,6 +12,7 @@ from small_table import small_table
 
 from nemo_tabular import __version__, cli
 from nemo_tabular.cli import main
+from nemo_tabular.cli.tables import setting
 from nemo_tabular.errors import TabularError
 
 
@@ -120,7 +121,7 @@ def test_schema_takes_what_the_user_knows(pipeline, tmp_path, capsys):
     ],
 )
 def test_settings_of_columns_are_texts_unless_they_look_like_yaml(text, parsed):
-    assert cli.setting(text) == parsed
+    assert setting(text) == parsed
 
 
 def test_a_finished_run_is_not_trained_again(pipeline):
@@ -164,7 +165,7 @@ def test_errors_of_the_user_are_a_message_and_ours_a_traceback(monkeypatch, caps
         def call(arguments):
             raise error
 
-        monkeypatch.setattr(cli, "evaluate", call)
+        monkeypatch.setattr(cli.report, "evaluate", call)
         return main(["evaluate", "--train", "a", "--test", "b", "--synthetic", "c"])
 
     assert fail_with(TabularError("row 3: mend it")) == 2

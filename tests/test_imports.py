@@ -39,7 +39,7 @@ ORDER = [
     ["evaluate"],
     ["slurm"],
     ["synthesizer"],
-    ["cli", "cli_forecast"],
+    ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .cli import Verbs, add_table_options, add_verb, show_progress
-from .errors import ConfigError, GenerationError
+from ..errors import ConfigError, GenerationError
+from .common import Verbs, add_table_options, add_verb, show_progress
 
 PLOTTED = 1  # fans of so many series are drawn: the first
 
@@ -37,8 +37,8 @@ def _add_history_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _read_history(arguments: argparse.Namespace, table: str) -> Any:
-    from .generate.history import read_history
-    from .synthesizer import Synthesizer
+    from ..generate.history import read_history
+    from ..synthesizer import Synthesizer
 
     schema = Synthesizer.load(arguments.run).schema if getattr(arguments, "run", None) else None
     if schema is not None and (arguments.order_by or arguments.group_by):
@@ -89,8 +89,8 @@ def forecast(arguments: argparse.Namespace) -> None:
     import pandas as pd
     import pyarrow as pa
 
-    from .generate.forecast import Forecaster, ForecastRequest
-    from .readers import write_table
+    from ..generate.forecast import Forecaster, ForecastRequest
+    from ..readers import write_table
 
     history = _read_history(arguments, arguments.table)
     given = None if arguments.given_future is None else _frame(arguments.given_future)
@@ -127,7 +127,7 @@ def _summarise(
     arguments: argparse.Namespace, history: Any, number: int, paths: Any, summaries: dict[str, list[Any]]
 ) -> None:
     """What is asked of one series' paths; without any question the quantiles of its last step."""
-    from .evaluate.outlook import event_probability, quantile_table, risk
+    from ..evaluate.outlook import event_probability, quantile_table, risk
 
     quantiles = quantile_table(paths, history.columns)
     if arguments.quantiles:
@@ -146,7 +146,7 @@ def _summarise(
 
 
 def _plot(arguments: argparse.Namespace, history: Any, number: int, paths: Any) -> None:
-    from .evaluate.fan import draw_fans
+    from ..evaluate.fan import draw_fans
 
     given = () if arguments.given_future is None else tuple(_frame(arguments.given_future).columns)
 
@@ -166,8 +166,8 @@ def _plot(arguments: argparse.Namespace, history: Any, number: int, paths: Any) 
 def _frame(path: str) -> Any:
     import pyarrow as pa
 
-    from .readers import open_table
-    from .schema import infer_schema
+    from ..readers import open_table
+    from ..schema import infer_schema
 
     reader = open_table(path)
     return pa.Table.from_batches(list(reader.batches(infer_schema(reader)))).to_pandas()
@@ -202,11 +202,11 @@ def add_backtest(verbs: Verbs) -> None:
 def run_backtest(arguments: argparse.Namespace) -> None:
     import pyarrow as pa
 
-    from .evaluate.backtest import Plan, backtest
-    from .evaluate.backtest_plot import draw_backtest
-    from .evaluate.baselines import GaussianVAR, StatsForecast
-    from .generate.forecast import Forecaster, SeriesModel, season_of
-    from .readers import write_table
+    from ..evaluate.backtest import Plan, backtest
+    from ..evaluate.backtest_plot import draw_backtest
+    from ..evaluate.baselines import GaussianVAR, StatsForecast
+    from ..generate.forecast import Forecaster, SeriesModel, season_of
+    from ..readers import write_table
 
     history = _read_history(arguments, arguments.table)
     season = arguments.season or season_of(history.series[0].clock) or 1
@@ -269,7 +269,7 @@ def run_pretrain(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from .train.pretrain import pretrain
+    from ..train.pretrain import pretrain
 
     show_progress()
     torch.set_num_threads(1)  # sums of more threads differ in their last bits

@@ -1,0 +1,7 @@
+"""`python -m nemo_tabular.cli` is `nemo-tabular`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())
