@@ -64,7 +64,7 @@ def table():
 
 @pytest.fixture(scope="module", params=["additive", "cross_attention"])
 def synthesizer(request, table):
-    longer = {"trainer__max_steps": 500, "trainer__patience": 10, "trainer__final_fit": False}
+    longer = {"trainer__max_steps": 800, "trainer__patience": 10, "trainer__final_fit": False}
     return Synthesizer("cgm", **QUICK | longer, model__query=request.param).fit(table)
 
 

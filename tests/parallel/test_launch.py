@@ -67,7 +67,7 @@ def test_a_run_of_two_tensor_parallel_ranks_generates_on_one_process(pipeline, t
     layout = ["model.tensor_model_parallel_size=2", "model.sequence_parallel=true"]
     trained = torchrun(2, "train", pipeline.recipe, f"data.store={pipeline.store}", f"run.dir={run}", *layout)
     assert trained.returncode == 0, trained.stderr
-    assert trained.stdout.count("6 steps, validation") == 1, "rank 0 alone speaks"
+    assert trained.stdout.count(" steps, validation") == 1, "rank 0 alone speaks"
     found, wanted = (json.loads((r / "model" / "model.json").read_text()) for r in (run, pipeline.run))
     assert found["info"]["best_nll"] == pytest.approx(wanted["info"]["best_nll"], rel=1e-6)
     assert Synthesizer.load(run).write(out, 100, seed=1) == 100

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nemo_tabular.codecs.residual import Bins, ResidualCodec, residuals
+from nemo_tabular.codecs.residual import FEATURES, Bins, ResidualCodec, residuals
 from nemo_tabular.train.windows import history_windows, joined, windows
 
 BINS = Bins()
@@ -16,7 +16,7 @@ def test_a_window_scores_the_rows_after_those_that_made_its_statistics():
     values, codecs = walks(rows=70), [ResidualCodec()] * 2
     values[1, 65] = np.nan
     found = windows(values, codecs, 60, 20, BINS)
-    assert found.before.shape == (2, 30) and found.features.shape == (2, 30, 5)
+    assert found.before.shape == (2, 30) and found.features.shape == (2, 30, FEATURES)
     assert not found.scored[:, :20].any() and found.scored[0, 20:].all()
     assert found.scored[1, 20:].sum() == 9
     residual, _features, _cursor = residuals(codecs, values[:, :60], values)
