@@ -59,8 +59,7 @@ class ArrayCodec(DenseCodec):
         if shape and stats.longest and not stats.shortest == stats.longest == count:
             raise CodecError(
                 f"{where}: the schema says shape {list(shape)}, {count} numbers, cells have "
-                f"{stats.shortest} to "
-                f"{stats.longest}"
+                f"{stats.shortest} to {stats.longest}"
             )
         levels = options.pop("levels", None)
         low, high = (0, levels - 1) if levels else options.pop("range", (profile.minimum, profile.maximum))

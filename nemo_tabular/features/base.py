@@ -131,8 +131,7 @@ def build_feature(codec: DenseCodec, hidden_size: int, seed: int = 0) -> Feature
     if codec.codec != kind.reads:
         raise FeatureError(
             f"column {codec.name!r}: feature {codec.feature!r} reads cells of layout {kind.reads}, the "
-            "column's are "
-            f"{codec.codec}; choose another feature, or another kind"
+            f"column's are {codec.codec}; choose another feature, or another kind"
         )
     digest = hashlib.sha256(f"{seed}/features/{codec.name}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
@@ -142,7 +141,6 @@ def build_feature(codec: DenseCodec, hidden_size: int, seed: int = 0) -> Feature
     if stray:
         raise FeatureError(
             f"column {codec.name!r}: feature {kind.name!r} keeps parameters outside encoder and decoder: "
-            f"{stray[0]}; "
-            "put them into one of the two, which may be on different ranks"
+            f"{stray[0]}; put them into one of the two, which may be on different ranks"
         )
     return feature

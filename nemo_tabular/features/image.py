@@ -165,9 +165,7 @@ def image_levels(codec: ArrayCodec) -> int:
     if codec.levels is None or codec.levels < 2 or len(codec.shape) < 2:
         raise FeatureError(
             f"column {codec.name!r}: feature {codec.feature!r} reads arrays of two or more dimensions of "
-            "whole numbers "
-            f"0 .. levels - 1, these are {codec.dtype} of shape {list(codec.shape)} between {codec.low:g} "
-            "and "
-            f"{codec.high:g}; set shape and options: {{levels: 256}}, or kind: vector"
+            f"whole numbers 0 .. levels - 1, these are {codec.dtype} of shape {list(codec.shape)} between "
+            f"{codec.low:g} and {codec.high:g}; set shape and options: {{levels: 256}}, or kind: vector"
         )
     return codec.levels

@@ -108,8 +108,7 @@ class SetLikelihood:
         if len(self.tokenizer.codecs[target].slots) != 1 or target in self.tokenizer.dense:
             raise GenerationError(
                 f"predict_proba: column {target!r} takes several tokens a value, or is no token at all, so "
-                "its "
-                "values are too many to list; draw them instead: impute(table, imputations=...)"
+                "its values are too many to list; draw them instead: impute(table, imputations=...)"
             )
         slot = int(np.flatnonzero(slot_S)[0])
         names = self.tokenizer.columns if question.given is None else map(self._known, question.given)
@@ -183,8 +182,7 @@ class SetLikelihood:
             if place.column in asked and not place.feature.exact:
                 raise GenerationError(
                     f"log_prob: column {place.column!r} has feature {place.feature.name!r}, which has no "
-                    "likelihood: "
-                    "ask for the other columns (columns=[...]), given it or not"
+                    "likelihood: ask for the other columns (columns=[...]), given it or not"
                 )
 
     def _batch(

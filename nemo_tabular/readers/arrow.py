@@ -202,8 +202,7 @@ def _mixed(values: Any, name: str, error: Exception) -> SchemaError:
             if type(value) is not first:
                 return SchemaError(
                     f"column {name!r} of the data frame holds values of several types: row {row:,} is "
-                    f"{shown(value)} "
-                    f"({type(value).__name__}), the rows before are {first.__name__}; "
+                    f"{shown(value)} ({type(value).__name__}), the rows before are {first.__name__}; "
                     f"convert it, for example df[{name!r}] = df[{name!r}].astype(str)"
                 )
     return SchemaError(f"column {name!r} of the data frame cannot be read: {error}; convert it, or drop it")

@@ -185,9 +185,8 @@ class CsvTable:
             except csv.Error as e:
                 if "end of data" in str(e) or "field limit" in str(e):
                     raise CsvError(
-                        f"row {row + 1:,} of {self.source} (line {line + 1:,}): a quote is opened and "
-                        "never closed; "
-                        "close it, or double the quotes inside of quoted text"
+                        f"row {row + 1:,} of {self.source} (line {line + 1:,}): a quote is opened and never "
+                        "closed; close it, or double the quotes inside of quoted text"
                     ) from None
 
 

@@ -32,8 +32,7 @@ def stacked(values: Any) -> pa.Array:
         if cell is not None and np.shape(cell) != shape:
             raise SchemaError(
                 f"column {values.name!r}: the array of row {row + 1:,} has shape {list(np.shape(cell))}, "
-                "the first "
-                f"one {list(shape)}; make them one shape"
+                f"the first one {list(shape)}; make them one shape"
             )
     flat = np.stack(there).reshape(-1)
     kind = pa.from_numpy_dtype(flat.dtype)

@@ -105,8 +105,7 @@ class ManyTables:
                 odd = sorted(set(table.column_names) ^ set(self.column_names)) or table.column_names
                 raise SchemaError(
                     f"{table.source} has other columns than {tables[0].source} (or another order): "
-                    f"{odd[:5]}; "
-                    "read files with the same columns"
+                    f"{odd[:5]}; read files with the same columns"
                 )
 
     def batches(self, schema: Schema | None = None, *, dictionary: bool = False) -> Iterator[pa.RecordBatch]:

@@ -107,8 +107,7 @@ class Column:
             if self.kind not in DENSE_CODEC:
                 raise SchemaError(
                     f"{where}: no feature reads cells of kind {self.kind}; leave feature out, or choose "
-                    "among "
-                    f"the kinds {', '.join(DENSE_CODEC)}"
+                    f"among the kinds {', '.join(DENSE_CODEC)}"
                 )
             object.__setattr__(self, "codec", DENSE_CODEC[self.kind])
         elif self.codec in DENSE_CODEC.values():

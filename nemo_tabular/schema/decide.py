@@ -111,16 +111,14 @@ def _array(name: str, stats: ColumnStats, nullable: bool) -> Column:
     if cells.holes:
         raise SchemaError(
             f"column {name!r}: {cells.holes:,} numbers within its lists are missing or not finite; fill "
-            "them, or "
-            f"leave the column out (command line: --drop {name})"
+            f"them, or leave the column out (command line: --drop {name})"
         )
     where, kind = f"between {low} and {high}", str(plain_type(stats.kind, f"column {name!r}"))
     if cells.shape is None:
         if pa.types.is_nested(stats.kind) and pa.types.is_nested(stats.kind.value_type):
             raise SchemaError(
                 f"column {name!r}: its nested lists differ in shape; make them one shape, or leave the "
-                "column "
-                f"out (command line: --drop {name})"
+                f"column out (command line: --drop {name})"
             )
         why = f"lists of {cells.shortest:,} to {cells.longest:,} numbers {where}: a series"
         return Column(name, "series", kind, "array", nullable, why=why)
@@ -192,11 +190,10 @@ def _refuse_late_change(e: TextEvidence, r: Reading) -> None:
     row = e.row_of(word)
     more = f" (and {r.odd_rows - 1:,} more)" if r.odd_rows > 1 else ""
     raise SchemaError(
-        f"column {e.name!r}: {r.fitting:,} of {r.fitting + r.odd_rows:,} values are "
-        f"{_NOUN[r.column.kind]}, but row {row:,} "
-        f"holds {_cut(word)!r}{more}; mend it, or set missing_values: ['', {_cut(word)!r}] if it means "
-        "missing, "
-        f"kind: {r.column.kind} to treat such rows as bad, or kind: category to keep the texts"
+        f"column {e.name!r}: {r.fitting:,} of {r.fitting + r.odd_rows:,} values are {_NOUN[r.column.kind]}, "
+        f"but row {row:,} holds {_cut(word)!r}{more}; mend it, or set missing_values: ['', {_cut(word)!r}] "
+        f"if it means missing, kind: {r.column.kind} to treat such rows as bad, or kind: category to keep "
+        "the texts"
     )
 
 
@@ -260,9 +257,8 @@ def _timestamp_type(e: TextEvidence, r: Reading) -> tuple[str, str]:
         one, two = sorted(r.offsets)[:2]
         raise SchemaError(
             f"column {e.name!r}: timestamps of several time zones, {one or 'none'} and {two}; convert them "
-            "to one, or set "
-            "type: timestamp[us, tz=UTC] (or a zone such as tz=Europe/Paris) to read each as the instant "
-            "it names"
+            "to one, or set type: timestamp[us, tz=UTC] (or a zone such as tz=Europe/Paris) to read each as "
+            "the instant it names"
         )
     unit, zone = "ns" if r.fine else "us", next(iter(r.offsets), "")
     return (f"timestamp[{unit}, tz={zone}]", f"time zone {zone}") if zone else (f"timestamp[{unit}]", "")
@@ -331,9 +327,8 @@ def _string(
     if codec != "category" and is_id and e.rows > ID_ROWS:
         raise SchemaError(
             f"column {e.name!r} looks like an id: {count} distinct texts in {e.rows:,} rows; leave it out "
-            "with "
-            f"drop: [{e.name}] (command line: --drop {e.name}), or keep it with codec: text, "
-            "or raise max_categories and set codec: category"
+            f"with drop: [{e.name}] (command line: --drop {e.name}), or keep it with codec: text, or raise "
+            "max_categories and set codec: category"
         )
     if not many and (codec == "category" or e.share_distinct <= ID_SHARE or k <= SMALL_TABLE or not short):
         examples = ", ".join(repr(_cut(w, 20)) for w in e.examples(3))
@@ -349,10 +344,9 @@ def _string(
         return Column(e.name, "text", "string", "text", nullable, why=why)
     raise SchemaError(
         f"column {e.name!r} has {count} distinct texts of up to {e.max_bytes:,} bytes in {e.rows:,} rows, "
-        "more than "
-        f"max_categories ({max_categories:,}); leave it out with drop: [{e.name}], set codec: text, set "
-        f"feature: text for a model.kind cgm (command line: --set {e.name}.feature=text), or raise "
-        "max_categories"
+        f"more than max_categories ({max_categories:,}); leave it out with drop: [{e.name}], set codec: "
+        f"text, set feature: text for a model.kind cgm (command line: --set {e.name}.feature=text), or "
+        "raise max_categories"
     )
 
 

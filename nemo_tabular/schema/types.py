@@ -47,9 +47,8 @@ def arrow_type(text: str, where: str) -> pa.DataType:
                 raise SchemaError(f"{where}: type {text!r} is impossible: {e}") from None
     known = ", ".join(_PLAIN)
     raise SchemaError(
-        f"{where}: type {text!r} is not known; it is one of {known}, timestamp[us], "
-        "timestamp[us, tz=Europe/Paris], decimal128(20, 3), or lists of numbers such as list<item: float> "
-        "and "
+        f"{where}: type {text!r} is not known; it is one of {known}, timestamp[us], timestamp[us, "
+        "tz=Europe/Paris], decimal128(20, 3), or lists of numbers such as list<item: float> and "
         "fixed_size_list<item: float>[16]"
     )
 
@@ -82,8 +81,7 @@ def plain_type(found: pa.DataType, where: str) -> pa.DataType:
         return pa.binary()
     raise SchemaError(
         f"{where}: values of type {found} are of no known column type: convert the column (to numbers, "
-        "texts, "
-        "or lists of numbers) or drop it"
+        "texts, or lists of numbers) or drop it"
     )
 
 

@@ -102,8 +102,8 @@ class _Build:
         if self.by_group and dense:
             raise ConfigError(
                 f"columns {', '.join(dense)} have a feature, which only models of single rows know; "
-                "histories "
-                "(group_by, order_by) are for tokens: leave the columns out, or prepare without group_by"
+                "histories (group_by, order_by) are for tokens: leave the columns out, or prepare without "
+                "group_by"
             )
         self.first: np.uint64 | None = np.uint64(0)  # key of the document of the table's first row
 
