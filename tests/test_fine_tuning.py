@@ -8,7 +8,7 @@ import pytest
 
 from nemo_tabular import Synthesizer
 from nemo_tabular.cli import main
-from nemo_tabular.errors import CheckpointError, ConfigError, SchemaError, StoreError, TabularError
+from nemo_tabular.errors import CheckpointError, ConfigError, SchemaError, StoreError
 
 QUICK = {"model__hidden_size": 16, "trainer__num_threads": 1, "data__global_batch_size": 64}
 
@@ -144,26 +144,3 @@ def test_histories_go_on_too(tmp_path):
     assert codes - before == 1, "only the new state is new: the end of a document is known"
     with pytest.raises(CheckpointError, match=r"columns \['value'\]: fewer than the model's. A gpt"):
         Synthesizer.load(tmp_path / "run").fit(frame.drop(columns="value"))
-
-
-def test_what_a_column_type_has_learnt_goes_on(tmp_path):
-    random = np.random.default_rng(0)
-
-    def pictures(rows):
-        label = random.integers(0, 2, rows)
-        cells = random.integers(0, 3, (rows, 4, 4)) + 3 * label[:, None, None]
-        return pd.DataFrame({"label": label, "picture": list(cells)})
-
-    Synthesizer("cgm", **QUICK, trainer__max_steps=40, run__dir=str(tmp_path / "run")).fit(pictures(400))
-    few = pictures(60).assign(extra=random.integers(0, 5, 60))
-    still = {"trainer__max_steps": 1, "optim__lr": 1e-9, "trainer__final_fit": False}
-    known = Synthesizer.load(tmp_path / "run")
-    tuned = Synthesizer.load(tmp_path / "run", **still).fit(few)
-    names = [name for name in known.model.tensors if name.startswith("features.")]
-    assert names
-    for name in names:
-        np.testing.assert_allclose(tuned.model.tensors[name], known.model.tensors[name], atol=1e-6)
-    assert np.stack(tuned.sample(5, given={"extra": 3}).picture).shape == (5, 4, 4)
-    brighter = few.assign(picture=[cell + 9 for cell in few.picture])
-    with pytest.raises(TabularError, match="picture"):
-        Synthesizer.load(tmp_path / "run", **still).fit(brighter)

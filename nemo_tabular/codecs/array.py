@@ -89,10 +89,6 @@ class ArrayCodec(DenseCodec):
         return np.dtype(self.item)
 
     @property
-    def specials(self) -> int:
-        return 0
-
-    @property
     def numbers_of_a_cell(self) -> int:
         return self.longest
 

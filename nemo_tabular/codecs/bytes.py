@@ -41,10 +41,6 @@ class BytesCodec(DenseCodec):
         return np.dtype(np.uint8)
 
     @property
-    def specials(self) -> int:
-        return 0
-
-    @property
     def numbers_of_a_cell(self) -> int:
         return self.max_bytes
 

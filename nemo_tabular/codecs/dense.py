@@ -44,7 +44,7 @@ Cells = np.ndarray | Ragged
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DenseCodec(Codec):
-    """Authors write `fit`, `specials`, `_special_codes`, `cells`, `restore` and the JSON; see real.py."""
+    """Authors write `fit`, `cells`, `restore`, the JSON, and `specials` if there are any; see real.py."""
 
     feature: str
     """Name of the column type."""
@@ -62,9 +62,9 @@ class DenseCodec(Codec):
         """Of the numbers, as they are stored."""
 
     @property
-    @abstractmethod
     def specials(self) -> int:
-        """Codes between "missing" and "there"."""
+        """Codes between "missing" and "there": atoms."""
+        return 0
 
     @property
     def there(self) -> int:

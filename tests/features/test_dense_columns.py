@@ -19,6 +19,7 @@ from nemo_tabular.errors import (
     GenerationError,
     SchemaError,
     StoreError,
+    TabularError,
 )
 from nemo_tabular.features import FEATURES
 from nemo_tabular.features.mixture import MixtureFeature
@@ -447,3 +448,7 @@ def test_training_goes_on_from_a_model_with_dense_columns(table, tmp_path):
     torch.testing.assert_close(second.model.tensors[name], first.model.tensors[name], rtol=0, atol=1e-6)
     assert any(tensor.startswith("features.@point.") for tensor in second.model.tensors)
     assert second.sample(3).point.iloc[0].shape == (2,)
+    seen = more.dropna(subset=["picture"])
+    brighter = seen.assign(picture=[cell + 9 for cell in seen.picture])
+    with pytest.raises(TabularError, match="picture"):
+        Synthesizer("cgm", **FEW, model__restore_from_path=tmp_path / "model").fit(brighter)
