@@ -206,7 +206,7 @@ class DigitsCodec(Codec):
             self._refuse_strays(array, values, positions, overrides)
             self._encode_positions(values, positions, codes)
             overrides = overrides + mended
-        elif len(array) and sum(int(rows.sum()) for _, rows in overrides) < len(array):
+        elif len(array) and sum(len(rows) for _, rows in overrides) < len(array):
             raise CodecError(
                 f"column {self.name!r}: no number was seen at fit; refit on a table that has some"
             )
@@ -243,9 +243,10 @@ class DigitsCodec(Codec):
             raise CodecError(f"column {self.name!r}: {error}; refit with codec: text") from error
 
     def _special_rows(self, array: pa.Array, values: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """(code, mask) of the rows that are missing or no finite number."""
+        """(code, rows) of what is missing or no finite number."""
         missing = self._null_rows(array)
-        found = [] if missing is None else [(0, missing)]
+        # numbers, not a mask: they are few, and each use of a mask looks at every row
+        found = [] if missing is None else [(0, np.flatnonzero(missing))]
         if values.dtype.kind != "f" or all_finite(values):
             return found
         for name in NON_FINITE:
@@ -258,7 +259,7 @@ class DigitsCodec(Codec):
                     f"column {self.name!r}: {int(rows.sum()):,} of {len(array):,} values are {name}, and "
                     "none was at fit; refit on a table that has some, or make them missing"
                 )
-            found.append((int(self.nullable) + self.specials.index(name), rows))
+            found.append((int(self.nullable) + self.specials.index(name), np.flatnonzero(rows)))
         return found
 
     def _within_range(
@@ -278,7 +279,7 @@ class DigitsCodec(Codec):
         if policy == "clip":
             return np.clip(values, low, high), []
         if policy == "missing" and self.nullable:
-            return np.where(outside, low, values), [(0, outside)]
+            return np.where(outside, low, values), [(0, np.flatnonzero(outside))]
         first = array.filter(pa.array(outside))[0]
         raise CodecError(
             f"column {self.name!r}: {100 * outside.mean():.3g} % of values exceed the fitted range "
@@ -299,7 +300,7 @@ class DigitsCodec(Codec):
             return
         stray = self.grid.values(positions, self._dtype) != values  # type: ignore[union-attr]
         for _, rows in overrides:
-            stray &= ~rows
+            stray[rows] = False
         if stray.any():
             raise CodecError(
                 f"column {self.name!r}: {array.filter(pa.array(stray))[0]} is off the lattice of step "

@@ -112,6 +112,7 @@ class ValuesCodec(Codec):
     def _encode(self, array: pa.Array, codes: np.ndarray, policy: str | None) -> None:
         values = self._storage(array)
         missing = self._null_rows(array)
+        missing = None if missing is None else np.flatnonzero(missing)
         special = self._special_rows(values, missing)
         if self.numbers:
             if missing is not None or special:
@@ -139,7 +140,8 @@ class ValuesCodec(Codec):
             return {}
         rows = {name: rows_of(name, values) for name in NON_FINITE}
         if missing is not None:
-            rows = {name: mask & ~missing for name, mask in rows.items()}
+            for mask in rows.values():
+                mask[missing] = False
         return {name: mask for name, mask in rows.items() if mask.any()}
 
     def _special_code(self, name: str, rows: np.ndarray, array: pa.Array) -> int:

@@ -122,7 +122,9 @@ class TrainStep:
         if math.isfinite(loss) and math.isfinite(norm):
             for group in self._param_groups():
                 group["lr"] = lr
-            self.optimizer.step()
+            # the halves of its step(), which would compute the norm once more
+            self.optimizer.prepare_grads()
+            self.optimizer.step_with_ready_grads()
         return loss, norm
 
     def _run(self, batches: Sequence[Any], forward_step: Callable[..., Any], **how: Any) -> list[Any]:

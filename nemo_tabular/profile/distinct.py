@@ -23,14 +23,18 @@ class WordCounter:
 
     def __init__(self, cap: int) -> None:
         self.overflown = False
+        self._longest = 0
         self._cap = cap
         self._words: list[pa.Array] = []
         self._counts: list[np.ndarray] = []
         self._pooled = self._bytes = 0
 
     def add(self, words: pa.Array, counts: np.ndarray) -> None:
-        """Add a batch's distinct texts; does nothing once there were too many."""
-        if self.overflown or not len(words):
+        """Add a batch's distinct texts; once there were too many, only their length counts."""
+        if not len(words):
+            return
+        if self.overflown:
+            self._longest = max(self._longest, _longest(words))
             return
         self._words.append(words)
         self._counts.append(counts)
@@ -46,14 +50,24 @@ class WordCounter:
         self._merge()
         return self._words[0], self._counts[0]
 
+    def max_bytes(self) -> int:
+        """Of the longest text there was, in UTF-8."""
+        self.result()
+        return self._longest
+
     def _merge(self) -> None:
         if len(self._words) > 1:
             encoded = pa.concat_arrays(self._words).dictionary_encode()
             counts = np.zeros(len(encoded.dictionary), np.int64)
             np.add.at(counts, encoded.indices.to_numpy(), np.concatenate(self._counts))
             self._words, self._counts = [encoded.dictionary], [counts]
+        self._longest = max(self._longest, _longest(self._words[0]))
         self._pooled, self._bytes = len(self._words[0]), self._words[0].nbytes
         self.overflown = self.overflown or self._pooled > self._cap or 2 * self._bytes > MOST_BYTES
+
+
+def _longest(words: pa.Array) -> int:
+    return pc.max(pc.binary_length(words)).as_py() or 0
 
 
 class NumberCounter:

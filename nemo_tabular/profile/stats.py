@@ -27,7 +27,6 @@ class ColumnStats:
     def __init__(self, kind: pa.DataType, cap: int) -> None:
         self.kind = kind
         self.missing = self.nan = self.posinf = self.neginf = 0
-        self.max_bytes: int | None = None
         self._cap = cap
 
     def update(self, values: pa.Array) -> None:
@@ -42,6 +41,9 @@ class ColumnStats:
     def decimals(self) -> int | None:
         return None
 
+    def max_bytes(self) -> int | None:
+        return None
+
     def cells(self) -> CellStats | None:
         return None
 
@@ -50,21 +52,22 @@ class _TextStats(ColumnStats):
     def __init__(self, kind: pa.DataType, cap: int) -> None:
         super().__init__(kind, cap)
         self._counter = WordCounter(cap)
-        self.max_bytes = 0
 
     def update(self, values: pa.Array) -> None:
         self.missing += values.null_count
-        words = values
-        if not self._counter.overflown or pa.types.is_dictionary(values.type):
-            words, counts = word_counts(values)
-            self._counter.add(words, counts)
-        self.max_bytes = max(self.max_bytes or 0, pc.max(pc.binary_length(words)).as_py() or 0)
+        if self._counter.overflown and not pa.types.is_dictionary(values.type):
+            self._counter.add(values, np.empty(0, np.int64))  # it counts no more
+        else:
+            self._counter.add(*word_counts(values))
 
     def distinct(self) -> dict[Any, int] | None:
         words, counts = self._counter.result()
         if self._counter.overflown:
             return None
         return dict(zip(words.to_pylist(), counts.tolist(), strict=True))
+
+    def max_bytes(self) -> int | None:
+        return self._counter.max_bytes()
 
 
 class _BoolStats(ColumnStats):

@@ -102,7 +102,7 @@ def _column(name: str, s: ColumnStats, rows: int, sample: pa.Array) -> ColumnPro
         decimals=s.decimals(),
         distinct=s.distinct(),
         sample=sample,
-        max_bytes=s.max_bytes,
+        max_bytes=s.max_bytes(),
         cells=s.cells(),
     )
 
