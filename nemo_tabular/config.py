@@ -181,8 +181,8 @@ class OptimConfig(Section):
     """Learning rate at the end."""
     lr_warmup_fraction: float = Field(0.05, ge=0, le=1)
     """Share of the steps in which the learning rate rises."""
-    lr_decay_style: Literal["cosine", "linear", "constant"] = "cosine"
-    """How it falls afterwards."""
+    lr_decay_style: Literal["cosine", "linear", "constant"] = "linear"
+    """How it falls afterwards: to min_lr in a straight line, as half a cosine, or not at all."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay of the matrices; norms and biases are free of it."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
@@ -215,9 +215,9 @@ class TrainerConfig(Section):
     max_steps: int | None = Field(None, ge=1)
     """Steps of the whole schedule; None: follows from max_epochs."""
     max_epochs: float | None = Field(None, gt=0)
-    """Passes over the training rows, where max_steps is not given; None: 6.5 for the gpt; for the
-    cgm 14 with 33,000 rows of 15 columns, proportional to the root of the columns, inversely to that of the
-    rows, from 2 to 40."""
+    """Passes over the training rows, where max_steps is not given; None: with 33,000 rows 5 for the
+    gpt, and 14 for the cgm of 15 columns; inversely proportional to the root of the rows, from 3 to 10 for
+    the gpt; from 2 to 40 for the cgm, and proportional to the root of its columns."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"

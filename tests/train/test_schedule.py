@@ -38,7 +38,11 @@ def test_a_cgm_passes_more_often_over_few_rows_and_many_columns(rows, columns, e
     cgm = load_config(overrides=["model.kind=cgm"])
     assert resolve(cgm, rows, histories=False, columns=columns).trainer.max_epochs == epochs
     assert resolve(cgm, 10**6, histories=False).optim.lr == 0.0045
-    assert resolve(Config(), rows, histories=False).trainer.max_epochs == 6.5
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (8_192, 10), (32_768, 5), (10**9, 3)])
+def test_a_gpt_passes_more_often_over_few_rows(rows, epochs):
+    assert resolve(Config(), rows, histories=False, columns=100).trainer.max_epochs == epochs
 
 
 def test_histories_have_no_final_fit_and_wider_models_smaller_steps():
@@ -63,12 +67,12 @@ def test_rate_rises_then_falls_and_is_never_zero():
     assert 8 <= top <= 12
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert 0 < rates[-1] < 1e-5
-    assert max(rates) == pytest.approx(7e-3, rel=1e-3)
+    assert 0 < rates[-1] < 2e-5
+    assert max(rates) == pytest.approx(7e-3, rel=5e-3)
 
 
 def test_lengths_and_times():
-    assert num_steps(resolve(Config(), 1000, False).trainer, 1000, 100) == 65
+    assert num_steps(resolve(Config(), 1000, False).trainer, 1000, 100) == 100
     assert num_steps(load_config(overrides=["trainer.max_steps=3"]).trainer, 1000, 100) == 3
     assert parse_time(None) == math.inf
     assert parse_time("01:02:03:04") == 93784
