@@ -229,8 +229,9 @@ class TrainerConfig(Section):
     patience: int = Field(3, ge=1)
     """Stop after so many validations without a new best."""
     final_fit: bool | None = None
-    """After the number of steps is known, train once more on all rows, validation included, for exactly that
-    long; None: where there are fewer than 20,000 training rows, to which it makes a difference."""
+    """When validation has said how often to pass over the rows, train once more on all of them, its own
+    included, as many times; None: where there are fewer than 20,000 training rows, to which it makes a
+    difference."""
     save_every_n_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints; None: at every validation."""
     keep_last: int = Field(2, ge=1)

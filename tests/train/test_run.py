@@ -138,9 +138,11 @@ def test_early_stopping_keeps_the_best_weights(store, recipe):
     assert [nll for _, nll in validations[-2:]] > [result.best_nll] * 2
 
 
-def test_final_fit_trains_on_all_rows_for_the_steps_found(store, recipe, tmp_path):
+def test_final_fit_passes_over_all_rows_as_often_as_was_found_best(store, recipe, tmp_path):
     result = train(recipe("trainer.final_fit=true", f"run.dir={tmp_path}"), store)
-    assert result.steps == result.model.info["best_step"]
+    rows = {name: split.documents for name, split in store.manifest.splits.items()}
+    assert result.steps == round(result.model.info["best_step"] * sum(rows.values()) / rows["train"])
+    assert result.steps > result.model.info["best_step"]
     assert result.finished
 
 
