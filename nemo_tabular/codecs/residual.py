@@ -132,9 +132,11 @@ class Context:
         return replace(self, **arrays, decimals=tuple(self.decimals[i] for i in index))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
-        """Values (N, ...) as they are read: of the columns with `log` the logarithm."""
+        """Values (N, ...) as they are read: of the columns with `log` the logarithm, and what has none (rows
+        older than those of the statistics may be 0) as missing."""
         logs = _along(self.log, values)
-        return np.where(logs, np.log(np.where(logs, values, 1.0)), values)
+        positive = np.where(values > 0, values, np.nan)
+        return np.where(logs, np.log(np.where(logs, positive, 1.0)), values)
 
     def backward(self, read: np.ndarray) -> np.ndarray:
         """The inverse of `forward`, rounded to the columns' decimals."""

@@ -16,6 +16,7 @@ from nemo_tabular.codecs.residual import (
     decimals_of,
     decode,
     encode,
+    residuals,
 )
 from nemo_tabular.errors import CodecError
 
@@ -153,6 +154,16 @@ def test_missing_values_count_as_the_anchor_and_leave_the_volatility_alone():
         cursor.advance(np.array([value]))
     assert cursor.levels[0, 0] == pytest.approx(values[0, 19])
     assert residual[0, 23] == pytest.approx((values[0, 23] - values[0, 19]) / cursor.scale[0])
+
+
+def test_older_values_without_a_logarithm_count_as_missing():
+    values = walks(1)
+    values[0, 5:7] = 0, -1
+    codecs = [ResidualCodec(log=True)]
+    residual, features, _cursor = residuals(codecs, values[:, 10:], values)
+    gaps = np.where(values > 0, values, np.nan)
+    np.testing.assert_array_equal(residual, residuals(codecs, values[:, 10:], gaps)[0])
+    assert np.isnan(residual[0, 5:7]).all() and np.isfinite(features).all()
 
 
 def test_a_constant_series_stays_one():
