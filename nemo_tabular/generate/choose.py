@@ -3,7 +3,8 @@ last rows, which the codecs' statistics have not seen.
 
 A codec is changed from the standard one only where that is better beyond chance, by two standard errors (one
 for the logarithm, a matter of reading, and for the autoregression, of which the standard has the main part):
-small histories keep the standard.
+small histories keep the standard. Whether there is a season is judged by forecasts of a whole one, where the
+history is long enough: from one row to the next, the last value tells more than that of a season ago.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs.residual import STATISTICS, ResidualCodec, context_of, decimals_of, encode
+from ..codecs.residual import STATISTICS, Cursor, ResidualCodec, context_of, decimals_of, encode
 from .paths import PathSampler
 
 SHARE, MOST_JUDGED = 3, 96
 """The last third of the rows judges, at most so many."""
 LEAST_JUDGED = 8
+SEASONS, LEAST_SEASONS = 12, 4
+"""Of the last third, at most and at least so many seasons judge whether there is one."""
 SURELY, LIKELY = 2.0, 1.0
 """Standard errors by which a change has to be better."""
 
@@ -33,6 +36,10 @@ def choose_codecs(
     judged = min(values_CT.shape[1] // SHARE, MOST_JUDGED)
     if judged < LEAST_JUDGED or (np.isfinite(values_CT[:, :-judged]).sum(1) < LEAST_JUDGED).any():
         return tuple(chosen)
+    seasons = min(len(history_TC) // SHARE // season, SEASONS) if season and season > 1 else 0
+    if season and seasons >= LEAST_SEASONS:
+        chosen = _in_seasons(history_TC[-STATISTICS - seasons * season :].T, chosen, seasons, season)
+        season = None
     best = _log_density(sampler, values_CT, chosen, judged)
     for margin, changes in _changes(values_CT, season, judged):
         offered = [change(codec) for change, codec in zip(changes, chosen, strict=True)]
@@ -43,6 +50,37 @@ def choose_codecs(
             if offered[c] != chosen[c] and _better(found[c] - best[c], margin):
                 chosen[c], best[c] = offered[c], found[c]
     return tuple(chosen)
+
+
+def _in_seasons(
+    values_CT: np.ndarray, codecs: list[ResidualCodec], seasons: int, season: int
+) -> list[ResidualCodec]:
+    """With a season in the columns whose last seasons are foreseen better so."""
+    offered = [replace(codec, season=season) for codec in codecs]
+    gain = _far(values_CT, codecs, seasons, season) - _far(values_CT, offered, seasons, season)
+    better = [_better(column, SURELY, LEAST_SEASONS) for column in gain]
+    return [new if b else old for b, old, new in zip(better, codecs, offered, strict=True)]
+
+
+def _far(values_CT: np.ndarray, codecs: Sequence[ResidualCodec], seasons: int, season: int) -> np.ndarray:
+    """(C, seasons): mean absolute error of each of the last seasons, foreseen from its beginning as if every
+    row fell on its anchor; NaN without a value."""
+    first = values_CT.shape[1] - seasons * season
+    context = context_of(codecs, values_CT[:, :first])
+    cursor, read_CT = Cursor(context), context.forward(values_CT)
+    error = np.empty((len(codecs), seasons))
+    for t in range(values_CT.shape[1]):
+        if t >= first and (t - first) % season == 0:
+            ahead, path = cursor.take(np.arange(len(codecs))), np.empty((len(codecs), season))
+            for h in range(season):
+                path[:, h] = ahead.read(np.zeros(len(codecs)))
+                ahead.advance(path[:, h])
+            off = np.abs(context.backward(path) - values_CT[:, t : t + season])
+            known = np.isfinite(off)
+            with np.errstate(invalid="ignore"):
+                error[:, (t - first) // season] = np.where(known, off, 0).sum(1) / known.sum(1)
+        cursor.advance(read_CT[:, t])
+    return error
 
 
 Change = Callable[[ResidualCodec], ResidualCodec]
@@ -57,7 +95,8 @@ def _same(codec: ResidualCodec) -> ResidualCodec:
 
 
 def _changes(values_CT: np.ndarray, season: int | None, judged: int) -> list[tuple[float, list[Change]]]:
-    """What is tried in turn, for every column: each may build on what was taken before."""
+    """What is tried in turn, for every column: each may build on what was taken before. `season`: where the
+    history is too short to judge it by whole ones."""
     columns = len(values_CT)
     positive = [not (values <= 0).any() for values in values_CT]
     out = [(LIKELY, [_to(log=True) if positive[c] else _same for c in range(columns)])]
@@ -68,9 +107,9 @@ def _changes(values_CT: np.ndarray, season: int | None, judged: int) -> list[tup
     return out + [(SURELY, [_to(volatility=share)] * columns) for share in (0.0, 0.9)]
 
 
-def _better(gain: np.ndarray, margin: float) -> bool:
+def _better(gain: np.ndarray, margin: float, least: int = LEAST_JUDGED) -> bool:
     known = gain[np.isfinite(gain)]
-    if len(known) < LEAST_JUDGED:
+    if len(known) < least:
         return False
     return bool(known.mean() > margin * known.std() / np.sqrt(len(known)) and known.mean() > 0)
 

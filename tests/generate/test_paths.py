@@ -103,3 +103,12 @@ def test_codecs_follow_the_column(sampler):
 
 def test_few_rows_keep_the_standard_codec(sampler):
     assert choose_codecs(sampler, autoregression(15), 4) == (ResidualCodec(),) * 2
+
+
+def test_a_season_counts_by_what_it_foretells_not_by_the_next_row(sampler):
+    """From hour to hour a slow series tells most about itself, and of tomorrow's hour today's does."""
+    rng, hours = np.random.default_rng(3), np.arange(24 * 30)
+    slow = np.convolve(rng.normal(size=len(hours) + 20), np.full(21, 0.05), "valid")
+    daily = np.sin(2 * np.pi * hours / 24) + 0.5 * np.sin(4 * np.pi * hours / 24 + 1)
+    found = choose_codecs(sampler, np.column_stack([daily + slow, rng.normal(size=len(hours)).cumsum()]), 24)
+    assert [codec.season for codec in found] == [24, 0]
