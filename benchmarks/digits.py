@@ -23,13 +23,14 @@ TITLE = "Images, a label and two measured columns in one table"
 TEXT = (
     "scikit-learn's digits: 1,437 rows to train on (a tenth of them to judge when to stop), 360 held out; "
     "one model of "
-    "`image` (8x8, 17 grey levels), `label`, `ink` (mean grey, a mixture of Gaussians) and `width`."
+    "`image` (8x8, 17 grey levels), `label`, `ink` (mean grey, a mixture of Gaussians) and `width`. "
+    "The image decoder and the learning rate were once chosen with an eye on these 360 rows, by the nats of "
+    "an image and by what the SVM reads."
 )
 TEST = 360  # rows, of 1,797
 SETTINGS = {
     "model__hidden_size": 64,
     "model__num_layers": 2,
-    "model__order": "random",
     "data__global_batch_size": 64,
     "trainer__max_epochs": 25,
     "trainer__patience": 4,

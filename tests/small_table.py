@@ -1,7 +1,18 @@
-"""A number of rows and a seed enter; a table leaves that a careless reader spoils."""
+"""A number of rows and a seed enter; small tables of people leave, one of them such that a careless reader
+spoils it."""
 
 import numpy as np
 import pandas as pd
+
+
+def people(rows: int = 1500, seed: int = 0) -> pd.DataFrame:
+    """Sex, age, and a height that depends on sex and is missing in every tenth row."""
+    random = np.random.default_rng(seed)
+    sex = random.choice(["Female", "Male"], rows, p=[0.4, 0.6])
+    age = random.integers(17, 80, rows)
+    height = np.round(random.normal(np.where(sex == "Male", 178.0, 165.0), 7.0), 1)
+    height[random.random(rows) < 0.1] = np.nan
+    return pd.DataFrame({"sex": sex, "age": age, "height": height})
 
 
 def small_table(rows: int, seed: int) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from small_table import people
 
 from nemo_tabular import Synthesizer
 from nemo_tabular.cli import main
@@ -48,18 +49,9 @@ def known():
     )
 
 
-def make_table(rows=1500, seed=0):
-    random = np.random.default_rng(seed)
-    sex = random.choice(["Female", "Male"], rows, p=[0.4, 0.6])
-    age = random.integers(17, 80, rows)
-    height = np.round(random.normal(np.where(sex == "Male", 178.0, 165.0), 7.0), 1)
-    height[random.random(rows) < 0.1] = np.nan
-    return pd.DataFrame({"sex": sex, "age": age, "height": height})
-
-
 @pytest.fixture(scope="module")
 def table():
-    return make_table()
+    return people()
 
 
 @pytest.fixture(scope="module", params=["additive", "cross_attention"])

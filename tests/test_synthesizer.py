@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from small_table import people
 
 import nemo_tabular
 from nemo_tabular import Synthesizer, TokenStore, prepare
@@ -19,18 +20,9 @@ QUICK = {
 }
 
 
-def make_table(rows=1500, seed=0):
-    random = np.random.default_rng(seed)
-    sex = random.choice(["Female", "Male"], rows, p=[0.4, 0.6])
-    age = random.integers(17, 80, rows)
-    height = np.round(random.normal(np.where(sex == "Male", 178.0, 165.0), 7.0), 1)
-    height[random.random(rows) < 0.1] = np.nan
-    return pd.DataFrame({"sex": sex, "age": age, "height": height})
-
-
 @pytest.fixture(scope="module")
 def table():
-    return make_table()
+    return people()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +80,7 @@ def test_whole_numbers_with_gaps_stay_whole():
 
 
 def test_a_prepared_store_is_fitted_as_the_table_is(tmp_path):
-    table = make_table(200)
+    table = people(200)
     few = QUICK | {"trainer__max_steps": 3}
     store = prepare(table, tmp_path / "store", splits=(0.8, 0.2), seed=Synthesizer(**few).config.run.seed)
     assert isinstance(store, TokenStore)
