@@ -60,17 +60,17 @@ def layer_parameters(model: ModelConfig) -> int:
     return 2 * norm_parameters(model) + (4 * h * h + 2 * h * f) // tp
 
 
-def vocabulary_rows(vocab_size: int, tensor_parallel: int) -> int:
-    """Rows of the table of ids on one tensor-parallel rank, padding included."""
+def vocabulary_rows(rows: int, tensor_parallel: int) -> int:
+    """Of the table of ids on one tensor-parallel rank, padding included."""
     multiple = math.lcm(PAD_VOCABULARY_TO, tensor_parallel)
-    return -(-vocab_size // multiple) * multiple // tensor_parallel
+    return -(-rows // multiple) * multiple // tensor_parallel
 
 
 def rank_parameters(model: ModelConfig, work: Workload, pipeline_rank: int) -> Parameters:
     """Of one pipeline rank; the first has the embedding, the last the output layer tied to it."""
     h, stages = model.hidden_size, model.pipeline_model_parallel_size
     first, last = pipeline_rank == 0, pipeline_rank == stages - 1
-    rows = vocabulary_rows(work.vocab_size, model.tensor_model_parallel_size)
+    rows = vocabulary_rows(work.table_rows, model.tensor_model_parallel_size)
     blocks = model.num_layers // stages * layer_parameters(model) + last * norm_parameters(model)
     others = rows * h * (first or last) + rows * last
     if first:
@@ -80,7 +80,7 @@ def rank_parameters(model: ModelConfig, work: Workload, pipeline_rank: int) -> P
 
 
 def model_parameters(model: ModelConfig, work: Workload) -> int:
-    """Of the whole model, each counted once and no padding."""
+    """Of the whole model as it is saved: each counted once, no padding and no waves."""
     alone = model.model_copy(
         update={
             "tensor_model_parallel_size": 1,
@@ -88,8 +88,8 @@ def model_parameters(model: ModelConfig, work: Workload) -> int:
             "sequence_parallel": False,
         }
     )
-    padding = vocabulary_rows(work.vocab_size, 1) - work.vocab_size
-    return rank_parameters(alone, work, 0).total - padding * (model.hidden_size + 1)
+    beside = vocabulary_rows(work.table_rows, 1) - work.vocab_size
+    return rank_parameters(alone, work, 0).total - beside * (model.hidden_size + 1)
 
 
 def state_bytes(
@@ -200,7 +200,7 @@ def activation_bytes(
 
 def head_bytes(model: ModelConfig, work: Workload, tokens: int, precision: str) -> int:
     """What the slot head keeps: gradients of the hidden states and of the table, made in the forward pass."""
-    rows = vocabulary_rows(work.vocab_size, model.tensor_model_parallel_size)
+    rows = vocabulary_rows(work.table_rows, model.tensor_model_parallel_size)
     return tokens * model.hidden_size * element(precision) + rows * (model.hidden_size + 1) * FP32
 
 

@@ -4,6 +4,7 @@ Shapes: S modelled slots of a row, R rows of a window, T positions of a sequence
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ..config import Config
 from ..errors import ConfigError
@@ -24,6 +25,8 @@ class Workload:
     """Rows, or windows of histories, in the training split; None: not known."""
     source: str
     """Where all this comes from, for people."""
+    waves: int = 0
+    """Rows of weights below those of the ids in training, for the slots whose codes stand in an order."""
 
     @property
     def slots(self) -> int:
@@ -34,6 +37,11 @@ class Workload:
     def vocab_size(self) -> int:
         """Ids that the model knows; histories have one more, the end."""
         return sum(self.sizes) + self.histories
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the table of ids in training."""
+        return self.vocab_size + self.waves
 
     @property
     def tokens(self) -> int:
@@ -53,6 +61,8 @@ class Workload:
 
 def of_store(config: Config) -> Workload:
     """What the store at data.store holds. Raises StoreError where it is not whole."""
+    from ..models.curves import Curves
+    from ..models.order import RowPlan
     from ..store import TokenStore
 
     assert config.data.store is not None
@@ -68,7 +78,10 @@ def of_store(config: Config) -> Workload:
     )
     if tokenizer.dense:
         source += f"; the networks of the columns {', '.join(tokenizer.dense)} are not counted"
-    return Workload(sizes, histories, data.max_rows if histories else 1, sequences, source)
+    plan = RowPlan.of(tokenizer, tokenizer.columns)
+    curves = Curves([0, *accumulate(plan.sizes)], plan.places(tokenizer))
+    waves = curves.num_rows - curves.num_ids
+    return Workload(sizes, histories, data.max_rows if histories else 1, sequences, source, waves)
 
 
 def assumed(

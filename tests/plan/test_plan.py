@@ -9,6 +9,7 @@ import pytest
 from nemo_tabular.cli import main
 from nemo_tabular.config import load_config
 from nemo_tabular.errors import ConfigError
+from nemo_tabular.models.curves import WAVES
 from nemo_tabular.plan import Cluster, assumed, estimate, fitting, of_store
 from nemo_tabular.plan.memory import model_parameters
 from nemo_tabular.plan.search import powers_of_two
@@ -101,7 +102,9 @@ def test_what_a_store_holds_is_taken_from_it(pipeline, capsys):
     shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
     count = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
     assert made["parameters"] == count
-    assert made["data"]["slots"] == of_store(load_config(overrides=arguments[2:])).slots
+    work = of_store(load_config(overrides=arguments[2:]))
+    assert made["data"]["slots"] == work.slots
+    assert work.waves and not work.waves % WAVES
     assert main(arguments) == 0
     assert "training rows" in capsys.readouterr().out
 
