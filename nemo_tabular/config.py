@@ -216,8 +216,8 @@ class TrainerConfig(Section):
     """Steps of the whole schedule; None: follows from max_epochs."""
     max_epochs: float | None = Field(None, gt=0)
     """Passes over the training rows, where max_steps is not given; None: with 33,000 rows 5 for the
-    gpt, and 14 for the cgm of 15 columns; inversely proportional to the root of the rows, from 3 to 8 for
-    the gpt; from 2 to 40 for the cgm, and proportional to the root of its columns."""
+    gpt of 640 ids or fewer, and 14 for the cgm of 15 columns; inversely proportional to the root of the
+    rows, and proportional to that of the ids, or of the columns; from 3 to 8, or from 2 to 40."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"

@@ -112,7 +112,7 @@ def estimate(config: Config, work: Workload, cluster: Cluster) -> Estimate:
     shared."""
     if config.model.kind != "gpt":
         raise ConfigError(f"model.kind {config.model.kind}: only runs of the GPT can be planned so far")
-    config = resolve(config, work.sequences or UNKNOWN, work.histories)
+    config = resolve(config, work.sequences or UNKNOWN, work.histories, ids=work.vocab_size)
     model, precision, batch = config.model, config.trainer.precision, config.data.global_batch_size
     assert batch is not None
     layout = ParallelLayout.of(model, cluster.gpus)

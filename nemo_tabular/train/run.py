@@ -75,8 +75,9 @@ def train(config: Config, store: TokenStore | None = None) -> TrainResult:
         store = TokenStore.open(config.data.store)
     histories = store.manifest.mode != "rows"
     config, saved = restored(config)
-    columns = len(store.tokenizer.columns)
-    config = resolve(config, store.manifest.splits["train"].documents, histories, columns)
+    tokenizer, documents = store.tokenizer, store.manifest.splits["train"].documents
+    ids = int(tokenizer.slot_sizes[~tokenizer.residual].sum())
+    config = resolve(config, documents, histories, len(tokenizer.columns), ids)
     find_family(config.model.kind, store.manifest.mode)  # or it is refused before anything is made
     require_known(config.model.kind, store.schema)
     _layout(config)  # one that cannot be is refused before the folder is anybody's

@@ -17,13 +17,15 @@ time."""
 LR, HIDDEN = {"gpt": 7e-3, "cgm": 4.5e-3}, 64
 FINAL_FIT_BELOW = 20_000
 EPOCHS = {"gpt": 5.0, "cgm": 14.0}
-EPOCHS_ROWS, EPOCHS_COLUMNS = 32_768, 15
-"""Table that EPOCHS speaks of; fewer rows get more passes, and so do, from the cgm, more columns."""
+EPOCHS_ROWS, EPOCHS_IDS, EPOCHS_COLUMNS = 32_768, 640, 15
+"""Table that EPOCHS speaks of; fewer rows get more passes, and so do, from the gpt, more ids, and, from the
+cgm, more columns."""
 EPOCHS_BOUNDS = {"gpt": (3.0, 8.0), "cgm": (2.0, 40.0)}
 # Measured on held-out rows, the gpt at a linear decay: 14,000 rows of magic lose .05 nats with 5 epochs for
 # 6.5, and gain .07 with 8 and .08 with 10; 15,000 of california_housing gain .06 with 8; 52,000 of cardio are
 # best with 3 to 4 (6.5: .004 worse). Of 700, 1,000 and 7,500 rows (titanic, insurance, churn), none held out,
-# 8, 5 and 6.5 were best, and 10 lose .12, .9 and .02.
+# 8, 5 and 6.5 were best, and 10 lose .12, .9 and .02. All these have some 640 ids or fewer, but for titanic;
+# 22,500 rows of default_credit with 1,716 gain .11 with 9 epochs for 6, and .04 with 12.
 # A row in another order is another example to the cgm, so that small tables bear more passes than those of a
 # model with one order, and many columns, which have many orders, need them: too many passes over few columns
 # learn the rows by heart (two columns of numbers in 10,000 rows: .038 nats lost after 7, .044 after 14), too
@@ -36,9 +38,16 @@ EPOCHS_BOUNDS = {"gpt": (3.0, 8.0), "cgm": (2.0, 40.0)}
 ORDER = {"gpt": "entropy", "cgm": "mixed"}
 
 
-def resolve(config: Config, documents: int, histories: bool, columns: int = EPOCHS_COLUMNS) -> Config:
-    """The configuration with everything filled in that follows from the number of training documents and of
-    columns, and from the kind of model: its epochs, its order of columns, and for histories its batches.
+def resolve(
+    config: Config,
+    documents: int,
+    histories: bool,
+    columns: int = EPOCHS_COLUMNS,
+    ids: int = EPOCHS_IDS,
+) -> Config:
+    """The configuration with everything filled in that follows from the number of training documents, of
+    columns and of modelled ids, and from the kind of model: its epochs, its order of columns, and for
+    histories its batches.
 
     Measured on held-out rows: small tables want small batches, correspondingly small steps and as many epochs
     as large ones (150 to 1,300 rows: 2 to 8 nats a row better than batches of 128 over more epochs), and the
@@ -58,7 +67,7 @@ def resolve(config: Config, documents: int, histories: bool, columns: int = EPOC
         micro = max(SMALLEST_PIECE, batch // PIECES)
     if final is None:
         final = documents < FINAL_FIT_BELOW and not histories
-    epochs = config.trainer.max_epochs or default_epochs(config.model.kind, documents, columns)
+    epochs = config.trainer.max_epochs or default_epochs(config.model.kind, documents, columns, ids)
     order = config.model.order or ORDER[config.model.kind]
     return config.model_copy(
         update={
@@ -70,11 +79,13 @@ def resolve(config: Config, documents: int, histories: bool, columns: int = EPOC
     )
 
 
-def default_epochs(kind: str, documents: int, columns: int) -> float:
-    """Passes over the training rows: as the root of the columns (of the cgm) over the rows, within bounds."""
+def default_epochs(kind: str, documents: int, columns: int, ids: int) -> float:
+    """Passes over the training rows, within bounds: inversely as the root of the rows, and as that of the ids
+    (gpt; few are no reason for fewer passes) or of the columns (cgm)."""
     fewest, most = EPOCHS_BOUNDS[kind]
-    size = EPOCHS_ROWS / max(documents, 1) * (columns / EPOCHS_COLUMNS if kind == "cgm" else 1.0)
-    return round(min(most, max(fewest, EPOCHS[kind] * math.sqrt(size))), 1)
+    much = max(1.0, ids / EPOCHS_IDS) if kind == "gpt" else columns / EPOCHS_COLUMNS
+    epochs = EPOCHS[kind] * math.sqrt(EPOCHS_ROWS / max(documents, 1) * much)
+    return round(min(most, max(fewest, epochs)), 1)
 
 
 def num_steps(trainer: TrainerConfig, documents: int, global_batch_size: int) -> int:

@@ -40,9 +40,12 @@ def test_a_cgm_passes_more_often_over_few_rows_and_many_columns(rows, columns, e
     assert resolve(cgm, 10**6, histories=False).optim.lr == 0.0045
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (8_192, 8), (32_768, 5), (10**9, 3)])
-def test_a_gpt_passes_more_often_over_few_rows(rows, epochs):
-    assert resolve(Config(), rows, histories=False, columns=100).trainer.max_epochs == epochs
+@pytest.mark.parametrize(
+    ("rows", "ids", "epochs"),
+    [(1, 9, 8), (8_192, 9, 8), (32_768, 9, 5), (32_768, 1_000, 6.2), (10**6, 10**4, 3.6), (10**9, 10**4, 3)],
+)
+def test_a_gpt_passes_more_often_over_few_rows_and_many_ids(rows, ids, epochs):
+    assert resolve(Config(), rows, histories=False, columns=100, ids=ids).trainer.max_epochs == epochs
 
 
 def test_histories_have_no_final_fit_and_wider_models_smaller_steps():
