@@ -50,6 +50,8 @@ class Codec(ABC):
     by_value: ClassVar[bool] = False
     """Whether each code stands for a value (a category, a byte), and not for a piece of a scale that another
     table would have cut elsewhere."""
+    sampled: ClassVar[bool] = True
+    """Whether `fit` looks at the profile's sample of rows."""
 
     name: str
     type: str
@@ -275,14 +277,15 @@ class Codec(ABC):
 
     def _null_rows(self, array: pa.Array) -> np.ndarray | None:
         """Mask of the missing rows, None if there are none; CodecError if the column may not have any."""
-        if array.null_count == 0:
-            return None
-        if not self.nullable:
+        self._refuse_missing(array)
+        return array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+
+    def _refuse_missing(self, array: pa.Array) -> None:
+        if array.null_count and not self.nullable:
             raise CodecError(
                 f"column {self.name!r}: {array.null_count:,} of {len(array):,} values are missing, and none "
                 "was at fit; fill them, or set nullable: true in the schema and prepare again"
             )
-        return array.is_null().to_numpy(zero_copy_only=False)
 
 
 def fit_codec(column: Column, profile: ColumnProfile) -> Codec:

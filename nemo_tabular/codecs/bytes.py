@@ -26,6 +26,7 @@ class BytesCodec(DenseCodec):
     """Option `max_bytes`: of the longest text there may be (default: the table's longest)."""
 
     codec: ClassVar[str] = "bytes"
+    sampled: ClassVar[bool] = False
 
     max_bytes: int
     ragged: bool = True

@@ -36,6 +36,7 @@ class CategoryCodec(Codec):
 
     codec: ClassVar[str] = "category"
     by_value: ClassVar[bool] = True
+    sampled: ClassVar[bool] = False
 
     values: tuple[str, ...]
     unseen: str = "error"
@@ -118,12 +119,17 @@ class CategoryCodec(Codec):
         return super()._typed(values)
 
     def _encode(self, array: pa.Array, codes: np.ndarray, policy: str | None) -> None:
+        missing = None
         if isinstance(array, pa.DictionaryArray):
-            lookup = self._codes_of(array.dictionary)
-            indices = array.indices.fill_null(0) if array.indices.null_count else array.indices
+            self._refuse_missing(array)
+            lookup, indices = self._codes_of(array.dictionary), array.indices
+            if array.dictionary.null_count and self.nullable:
+                lookup[array.dictionary.is_null().to_numpy(zero_copy_only=False)] = 0
+            if array.null_count:  # what is missing looks up one code more than there are words
+                indices = indices.fill_null(len(lookup))
+                lookup = np.append(lookup, np.int32(0))
             if len(lookup):
                 np.take(lookup, indices.to_numpy(), out=codes[:, 0], mode="clip")
-            missing = self._null_rows(array)
         elif pa.types.is_boolean(array.type):
             missing = self._null_rows(array)
             bits = array.cast(pa.uint8()).fill_null(0).to_numpy()

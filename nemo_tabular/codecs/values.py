@@ -34,6 +34,7 @@ class ValuesCodec(Codec):
 
     codec: ClassVar[str] = "values"
     by_value: ClassVar[bool] = True
+    sampled: ClassVar[bool] = False
 
     numbers: tuple[int | float, ...]
     """Storage numbers, rising (see arrow_arrays)."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nemo_tabular.codecs import CODECS
 from nemo_tabular.errors import ConfigError, StoreError
 from nemo_tabular.profile import profile, splitmix64
 from nemo_tabular.readers import Spool, TableReader, open_table
@@ -119,8 +120,9 @@ class _Build:
             batches = order.watch(batches) if order else batches
             if tokenizer is None:
                 coded = [column.name for column in self.schema.coded]
-                long = [column.name for column in self.schema.coded if column.codec == "bytes"]
-                found = profile((b.select(coded) for b in batches), unsampled=long)
+                counting = {name for name, codec in CODECS.items() if not codec.sampled}
+                counted = [column.name for column in self.schema.coded if column.codec in counting]
+                found = profile((b.select(coded) for b in batches), unsampled=counted)
                 fit = TableTokenizer.fit if extend is None else extend.extended
                 tokenizer = fit(self.schema, found)
             else:
