@@ -50,6 +50,8 @@ class TrainState:
     """Steps of the phase before this one."""
     best_step: int = 0
     best_nll: float = float("inf")
+    lowest: list[float] = field(default_factory=list)
+    """The lowest validation so far, by folds."""
     stale: int = 0
     """Validations since the best."""
     bad: int = 0
@@ -57,6 +59,10 @@ class TrainState:
     validations: list[tuple[int, float]] = field(default_factory=list)
     data: dict[str, int] = field(default_factory=dict)
     """The loader's position, and what it is a position in."""
+
+    def forget_best(self) -> None:
+        """It cannot be gone back to: the next validation sets the best."""
+        self.best_step, self.best_nll, self.lowest = 0, float("inf"), []
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,8 @@ class Checkpoints:
             raise CheckpointError(error)
         if self.control.rank == 0:
             log.warning("%s; training goes on (trainer.on_save_error)", error)
-        if self._writing_best:  # it cannot be gone back to: the next validation sets the best
-            state.best_step, state.best_nll = 0, float("inf")
+        if self._writing_best:
+            state.forget_best()
 
     def _write(self, shards: distributed.Shards, state: TrainState, temporary: Path, target: Path) -> None:
         stamps: dict[str, Stamp] = {}
@@ -277,7 +283,7 @@ class Checkpoints:
         except CheckpointError as error:
             if self.control.rank == 0:
                 log.warning("%s; it was the best so far: the next validation sets another", error)
-            return replace(found, state=replace(state, best_step=0, best_nll=float("inf")))
+            state.forget_best()
         return found
 
     def restore(self, found: Found, trained: TrainStep) -> None:

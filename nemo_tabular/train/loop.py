@@ -25,7 +25,7 @@ from ..errors import ConfigError
 from .checkpoints import Checkpoints, TrainState
 from .logs import RunLog
 from .schedule import learning_rate, parse_time
-from .validate import Validation, to_device
+from .validate import Validation, to_device, worse_beyond_chance
 from .watchdog import Watchdog
 
 log = logging.getLogger("nemo_tabular")
@@ -134,18 +134,26 @@ class Loop:
         return loss, norm
 
     def _validate(self) -> tuple[bool, bool]:
-        """Validate and remember the best weights: whether these are, and whether it is time to stop early."""
+        """Validate and remember the best weights: whether these are, and whether it is time to stop early.
+
+        The best are the last that are not worse than the lowest beyond chance: of few rows the lowest is
+        often from before the rate has come down, and lower by nothing but chance.
+        """
         state = self.state
         assert self.validation is not None
-        total, by_column = self.validation(self.step, self.rank, self.ranks)
-        better = total < state.best_nll or not self.validation.decides
-        state.validations.append((state.step, total))
+        found = self.validation(self.step, self.rank, self.ranks)
+        finite = math.isfinite(found.nll)
+        if finite and (not state.lowest or sum(found.folds) < sum(state.lowest)):
+            state.lowest = found.folds
+        worse = not finite or worse_beyond_chance(found.folds, state.lowest)
+        better = not worse or not self.validation.decides
+        state.validations.append((state.step, found.nll))
         state.stale = 0 if better else state.stale + 1
         if better:
-            state.best_nll, state.best_step = total, state.step
+            state.best_nll, state.best_step = found.nll, state.step
             if self.checkpoints is None:
                 self.best = {name: t.clone() for name, t in self.step.weights().items()}
-        self.log.validation(state.step, total, by_column, better)
+        self.log.validation(state.step, found.nll, found.by_column, better)
         return better, state.stale >= self.config.trainer.patience
 
     def _save(self, *, best: bool, last: bool) -> None:

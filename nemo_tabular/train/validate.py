@@ -4,8 +4,8 @@ The figure is exact at the resolution of the data: the uniform remainder of a nu
 cell).
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,25 @@ from ..tokenizer import TableTokenizer
 
 BATCH = 2048
 LEAST_DOCUMENTS = 64
+FOLDS = 16
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one validation found."""
+
+    nll: float
+    """Nats a document."""
+    by_column: dict[str, float]
+    folds: list[float]
+    """Nats of every FOLDS-th document, beginning with the first, the second, ...: how much of a difference
+    between two validations is chance."""
+
+
+def worse_beyond_chance(folds: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the nats are more than the others by more than a standard error of the difference."""
+    more = np.subtract(folds, others)
+    return bool(more.sum() > more.std(ddof=1) * len(more) ** 0.5)
 
 
 class Validation:
@@ -54,11 +73,13 @@ class Validation:
     def __bool__(self) -> bool:
         return self.documents > 0
 
-    def _batches(self, rank: int, ranks: int) -> Iterator[Batch]:
-        """Every so many-th batch, beginning with the rank's own."""
+    def _batches(self, fold: int, rank: int, ranks: int) -> Iterator[Batch]:
+        """The fold's batches that are the rank's own."""
         size = BATCH if isinstance(self.batches, RowBatches) else max(1, BATCH // 32)
-        for start in range(rank * size, len(self.items), ranks * size):
-            yield to_device(self.batches.batch(self.items[start : start + size]), self.device)
+        items = self.items[fold::FOLDS]
+        for n, start in enumerate(range(0, len(items), size)):
+            if (fold + n) % ranks == rank:
+                yield to_device(self.batches.batch(items[start : start + size]), self.device)
 
     def _residual(self, tokenizer: TableTokenizer) -> np.ndarray:
         """Mean nats a document of each column's remainder (columns in the model's order)."""
@@ -73,14 +94,15 @@ class Validation:
         names = tokenizer.columns
         return np.array([log_widths[names.index(name)] for name in self.columns])
 
-    def __call__(self, step: TrainStep, rank: int = 0, ranks: int = 1) -> tuple[float, dict[str, float]]:
-        """Nats a document, in total and by column, the same on all ranks; data-parallel places share the
-        work.
-        """
-        sums = step.total(self._batches(rank, ranks), "nats_by_slot", (len(self.owner),)).cpu()
-        by_column = torch.zeros(len(self.columns), dtype=torch.float64).index_add_(0, self.owner, sums)
+    def __call__(self, step: TrainStep, rank: int = 0, ranks: int = 1) -> Judged:
+        """The same on all ranks; data-parallel places share the work."""
+        slots = (len(self.owner),)
+        folds = [step.total(self._batches(f, rank, ranks), "nats_by_slot", slots).cpu() for f in range(FOLDS)]
+        sums = torch.stack(folds)
+        by_column = torch.zeros(len(self.columns), dtype=torch.float64).index_add_(0, self.owner, sums.sum(0))
         nats = by_column.numpy() / self.documents + self.residual
-        return float(nats.sum()), dict(zip(self.columns, nats.tolist(), strict=True))
+        columns = dict(zip(self.columns, nats.tolist(), strict=True))
+        return Judged(float(nats.sum()), columns, sums.sum(1).tolist())
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -10,7 +10,7 @@ from nemo_tabular.models.order import RowPlan
 from nemo_tabular.readers import open_table
 from nemo_tabular.schema import infer_schema
 from nemo_tabular.store import prepare
-from nemo_tabular.train.validate import Validation
+from nemo_tabular.train.validate import Validation, worse_beyond_chance
 
 HISTORIES, ROWS = 100, 50
 
@@ -31,3 +31,14 @@ def test_histories_are_judged_whole_by_as_many_as_hold_the_rows(store, limit, do
     judged = Validation(batches, tokenizer, plan, limit, torch.device("cpu"))
     assert judged.documents == documents
     assert len(judged.items) == judged.documents * -(-ROWS // 16)
+
+
+def test_a_difference_counts_beyond_a_standard_error():
+    before = np.linspace(1, 2, 16)
+    assert not worse_beyond_chance(before, before)
+    assert not worse_beyond_chance(before - 1e-9, before)
+    assert worse_beyond_chance(before + 1e-9, before)
+    noise = np.random.default_rng(0).normal(size=16)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    assert not worse_beyond_chance(before + noise + 0.2, before)
+    assert worse_beyond_chance(before + noise + 0.3, before)
