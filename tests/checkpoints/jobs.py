@@ -51,7 +51,7 @@ class Job:
             time.sleep(0.005)
         raise AssertionError(f"{count} ranks expected, found {found}: {self.log.read_text()}")
 
-    def until(self, text: str, timeout: float = 30) -> None:
+    def until(self, text: str, timeout: float = 120) -> None:
         """Wait until it has said so."""
         until = time.monotonic() + timeout
         while text not in self.log.read_text():
