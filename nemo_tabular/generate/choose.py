@@ -55,11 +55,20 @@ def choose_codecs(
 def _in_seasons(
     values_CT: np.ndarray, codecs: list[ResidualCodec], seasons: int, season: int
 ) -> list[ResidualCodec]:
-    """With a season in the columns whose last seasons are foreseen better so."""
-    offered = [replace(codec, season=season) for codec in codecs]
-    gain = _far(values_CT, codecs, seasons, season) - _far(values_CT, offered, seasons, season)
-    better = [_better(column, SURELY, LEAST_SEASONS) for column in gain]
-    return [new if b else old for b, old, new in zip(better, codecs, offered, strict=True)]
+    """With a season in the columns whose last seasons are foreseen better so. Those that begin late, with
+    hardly a value before the seasons that judge, stay as they are."""
+    before = np.isfinite(values_CT[:, : -seasons * season]).sum(1)
+    known = np.flatnonzero(before >= 3 * season)
+    if not len(known):
+        return codecs
+    old = [codecs[c] for c in known]
+    new = [replace(codec, season=season) for codec in old]
+    gain = _far(values_CT[known], old, seasons, season) - _far(values_CT[known], new, seasons, season)
+    out = list(codecs)
+    for c, codec, column in zip(known, new, gain, strict=True):
+        if _better(column, SURELY, LEAST_SEASONS):
+            out[c] = codec
+    return out
 
 
 def _far(values_CT: np.ndarray, codecs: Sequence[ResidualCodec], seasons: int, season: int) -> np.ndarray:

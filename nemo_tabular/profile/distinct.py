@@ -34,7 +34,7 @@ class WordCounter:
         if not len(words):
             return
         if self.overflown:
-            self._longest = max(self._longest, _longest(words))
+            self._longest = max(self._longest, _bytes_of_longest(words))
             return
         self._words.append(words)
         self._counts.append(counts)
@@ -61,12 +61,12 @@ class WordCounter:
             counts = np.zeros(len(encoded.dictionary), np.int64)
             np.add.at(counts, encoded.indices.to_numpy(), np.concatenate(self._counts))
             self._words, self._counts = [encoded.dictionary], [counts]
-        self._longest = max(self._longest, _longest(self._words[0]))
+        self._longest = max(self._longest, _bytes_of_longest(self._words[0]))
         self._pooled, self._bytes = len(self._words[0]), self._words[0].nbytes
         self.overflown = self.overflown or self._pooled > self._cap or 2 * self._bytes > MOST_BYTES
 
 
-def _longest(words: pa.Array) -> int:
+def _bytes_of_longest(words: pa.Array) -> int:
     return pc.max(pc.binary_length(words)).as_py() or 0
 
 

@@ -38,7 +38,7 @@ class ColumnProfile:
     distinct: Mapping[Any, int] | None
     """Exact count of each finite value, or None when there are more than the cap."""
     sample: pa.Array
-    """This column of the row sample, in row order; text is plain string."""
+    """This column of the row sample, in row order; text is plain string. All null if not asked for."""
     max_bytes: int | None
     """Bytes of the longest text in UTF-8; None for columns that are not text."""
     cells: CellStats | None = None

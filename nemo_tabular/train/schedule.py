@@ -49,9 +49,9 @@ def resolve(
     columns and of modelled ids, and from the kind of model: its epochs, its order of columns, and for
     histories its batches.
 
-    Measured on held-out rows: small tables want small batches, correspondingly small steps and as many epochs
-    as large ones (150 to 1,300 rows: 2 to 8 nats a row better than batches of 128 over more epochs), and the
-    rows that were held out for early stopping.
+    Measured on held-out rows: small tables want small batches and correspondingly small steps (150 to 1,300
+    rows: 2 to 8 nats a row better than batches of 128 over more epochs), and the rows that were held out for
+    early stopping.
     """
     batch, lr, final = config.data.global_batch_size, config.optim.lr, config.trainer.final_fit
     if batch is None and histories:

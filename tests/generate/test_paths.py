@@ -110,5 +110,8 @@ def test_a_season_counts_by_what_it_foretells_not_by_the_next_row(sampler):
     rng, hours = np.random.default_rng(3), np.arange(24 * 30)
     slow = np.convolve(rng.normal(size=len(hours) + 20), np.full(21, 0.05), "valid")
     daily = np.sin(2 * np.pi * hours / 24) + 0.5 * np.sin(4 * np.pi * hours / 24 + 1)
-    found = choose_codecs(sampler, np.column_stack([daily + slow, rng.normal(size=len(hours)).cumsum()]), 24)
-    assert [codec.season for codec in found] == [24, 0]
+    walk, late = rng.normal(size=len(hours)).cumsum(), daily + slow
+    late = np.where(hours < 480, np.nan, late)
+    found = choose_codecs(sampler, np.column_stack([daily + slow, walk, late]), 24)
+    assert [codec.season for codec in found] == [24, 0, 0]
+    assert not any(codec.season for codec in choose_codecs(sampler, np.column_stack([late, late]), 24))
