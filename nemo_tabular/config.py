@@ -69,9 +69,10 @@ class ModelConfig(Section):
     default), the table's (schema), or a list of names. The cgm: a new one for every row (random), rising
     entropy for all (fixed), or for a share of them (mixed, the default).
     """
-    fixed_share: float = Field(0.5, ge=0, le=1)
+    fixed_share: float | None = Field(None, ge=0, le=1)
     """Of the cgm with order: mixed: the share of the rows that it sees in the fixed order, in which it then
-    makes rows of which nothing is given."""
+    makes rows of which nothing is given; None: 0.5 up to 15 columns, of more columns less, down to 0.25 at 30
+    (more columns have more orders, of which this is one)."""
     query: Literal["additive", "cross_attention"] = "additive"
     """Of the cgm: how the next column is asked for: in one causal pass, or by attention to what was seen."""
     condition_on: tuple[str, ...] = ()
@@ -217,7 +218,8 @@ class TrainerConfig(Section):
     max_epochs: float | None = Field(None, gt=0)
     """Passes over the training rows, where max_steps is not given; None: with 33,000 rows 5 for the
     gpt of 640 ids or fewer, and 14 for the cgm of 15 columns; inversely proportional to the root of the
-    rows, and proportional to that of the ids, or of the columns; from 3 to 8, or from 2 to 40."""
+    rows, and proportional to that of the ids, or to the columns (to their root where they are fewer); from 3
+    to 8, or from 2 to 45."""
     max_time: str | None = None
     """Stop in good order after this long: "DD:HH:MM:SS" as in Lightning."""
     precision: Literal["32", "bf16-mixed"] = "32"

@@ -253,7 +253,9 @@ class RowCGM(Family):
         return marginals
 
     def batches(self, split: str) -> Batches:
-        share = {"random": 0.0, "fixed": 1.0, "mixed": self.config.model.fixed_share}
+        mixed = self.config.model.fixed_share
+        assert mixed is not None, "resolve(config) fills it in"
+        share = {"random": 0.0, "fixed": 1.0, "mixed": mixed}
         return self._batches(split, share[str(self.config.model.order)])
 
     def model_options(self) -> dict[str, Any]:

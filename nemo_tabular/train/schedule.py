@@ -20,7 +20,9 @@ EPOCHS = {"gpt": 5.0, "cgm": 14.0}
 EPOCHS_ROWS, EPOCHS_IDS, EPOCHS_COLUMNS = 32_768, 640, 15
 """Table that EPOCHS speaks of; fewer rows get more passes, and so do, from the gpt, more ids, and, from the
 cgm, more columns."""
-EPOCHS_BOUNDS = {"gpt": (3.0, 8.0), "cgm": (2.0, 40.0)}
+EPOCHS_BOUNDS = {"gpt": (3.0, 8.0), "cgm": (2.0, 45.0)}
+FIXED_SHARE, LEAST_FIXED_SHARE = 0.5, 0.25
+"""Of EPOCHS_COLUMNS columns or fewer, and of the most; in between inversely as the columns."""
 # Measured on held-out rows, the gpt at a linear decay: 14,000 rows of magic lose .05 nats with 5 epochs for
 # 6.5, and gain .07 with 8 and .08 with 10; 15,000 of california_housing gain .06 with 8; 52,000 of cardio are
 # best with 3 to 4 (6.5: .004 worse). Of 700, 1,000 and 7,500 rows (titanic, insurance, churn), none held out,
@@ -68,10 +70,12 @@ def resolve(
     if final is None:
         final = documents < FINAL_FIT_BELOW and not histories
     epochs = config.trainer.max_epochs or default_epochs(config.model.kind, documents, columns, ids)
-    order = config.model.order or ORDER[config.model.kind]
+    order, share = config.model.order or ORDER[config.model.kind], config.model.fixed_share
+    if share is None and config.model.kind == "cgm":
+        share = min(FIXED_SHARE, max(FIXED_SHARE * EPOCHS_COLUMNS / max(columns, 1), LEAST_FIXED_SHARE))
     return config.model_copy(
         update={
-            "model": config.model.model_copy(update={"order": order}),
+            "model": config.model.model_copy(update={"order": order, "fixed_share": share}),
             "data": config.data.model_copy(update={"global_batch_size": batch, "micro_batch_size": micro}),
             "optim": config.optim.model_copy(update={"lr": float(f"{lr:.4g}")}),
             "trainer": config.trainer.model_copy(update={"final_fit": final, "max_epochs": epochs}),
@@ -81,10 +85,13 @@ def resolve(
 
 def default_epochs(kind: str, documents: int, columns: int, ids: int) -> float:
     """Passes over the training rows, within bounds: inversely as the root of the rows, and as that of the ids
-    (gpt; few are no reason for fewer passes) or of the columns (cgm)."""
+    (gpt; few are no reason for fewer passes) or as the columns (cgm; as their root where they are few)."""
     fewest, most = EPOCHS_BOUNDS[kind]
-    much = max(1.0, ids / EPOCHS_IDS) if kind == "gpt" else columns / EPOCHS_COLUMNS
-    epochs = EPOCHS[kind] * math.sqrt(EPOCHS_ROWS / max(documents, 1) * much)
+    if kind == "gpt":
+        much = math.sqrt(max(1.0, ids / EPOCHS_IDS))
+    else:
+        much = max(math.sqrt(columns / EPOCHS_COLUMNS), columns / EPOCHS_COLUMNS)
+    epochs = EPOCHS[kind] * math.sqrt(EPOCHS_ROWS / max(documents, 1)) * much
     return round(min(most, max(fewest, epochs)), 1)
 
 

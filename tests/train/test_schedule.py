@@ -32,12 +32,23 @@ def test_what_is_set_by_hand_stays():
 
 @pytest.mark.parametrize(
     ("rows", "columns", "epochs"),
-    [(1, 15, 40), (8_192, 15, 28), (32_768, 15, 14), (131_072, 15, 7), (131_072, 60, 14), (10**9, 15, 2)],
+    [
+        *[(1, 15, 45), (8_192, 15, 28), (32_768, 15, 14), (131_072, 15, 7), (10**9, 15, 2)],
+        *[(8_192, 2, 10.2), (131_072, 30, 14), (131_072, 60, 28)],
+    ],
 )
 def test_a_cgm_passes_more_often_over_few_rows_and_many_columns(rows, columns, epochs):
     cgm = load_config(overrides=["model.kind=cgm"])
     assert resolve(cgm, rows, histories=False, columns=columns).trainer.max_epochs == epochs
     assert resolve(cgm, 10**6, histories=False).optim.lr == 0.0045
+
+
+@pytest.mark.parametrize(("columns", "share"), [(1, 0.5), (15, 0.5), (20, 0.375), (30, 0.25), (1000, 0.25)])
+def test_the_more_columns_the_fewer_rows_a_cgm_sees_in_one_order(columns, share):
+    cgm = load_config(overrides=["model.kind=cgm"])
+    assert resolve(cgm, 100, histories=False, columns=columns).model.fixed_share == share
+    by_hand = load_config(overrides=["model.kind=cgm", "model.fixed_share=0.9"])
+    assert resolve(by_hand, 100, histories=False, columns=columns).model.fixed_share == 0.9
 
 
 @pytest.mark.parametrize(
