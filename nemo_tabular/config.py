@@ -71,7 +71,7 @@ class ModelConfig(Section):
     """
     fixed_share: float | None = Field(None, ge=0, le=1)
     """Of the cgm with order: mixed: the share of the rows that it sees in the fixed order, in which it then
-    makes rows of which nothing is given; None: 0.5 up to 15 columns, of more columns less, down to 0.25 at 30
+    makes rows of which nothing is given; None: 0.5 up to 15 columns, of more columns less, down to 0.25 at 60
     (more columns have more orders, of which this is one)."""
     query: Literal["additive", "cross_attention"] = "additive"
     """Of the cgm: how the next column is asked for: in one causal pass, or by attention to what was seen."""

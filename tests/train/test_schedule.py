@@ -43,7 +43,7 @@ def test_a_cgm_passes_more_often_over_few_rows_and_many_columns(rows, columns, e
     assert resolve(cgm, 10**6, histories=False).optim.lr == 0.0045
 
 
-@pytest.mark.parametrize(("columns", "share"), [(1, 0.5), (15, 0.5), (20, 0.375), (30, 0.25), (1000, 0.25)])
+@pytest.mark.parametrize(("columns", "share"), [(1, 0.5), (15, 0.5), (24, 0.395), (60, 0.25), (1000, 0.25)])
 def test_the_more_columns_the_fewer_rows_a_cgm_sees_in_one_order(columns, share):
     cgm = load_config(overrides=["model.kind=cgm"])
     assert resolve(cgm, 100, histories=False, columns=columns).model.fixed_share == share
