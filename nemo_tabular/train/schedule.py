@@ -21,10 +21,6 @@ EPOCHS_ROWS, EPOCHS_IDS, EPOCHS_COLUMNS = 32_768, 640, 15
 """Table that EPOCHS speaks of; fewer rows get more passes, and so do, from the gpt, more ids, and, from the
 cgm, more columns."""
 EPOCHS_BOUNDS = {"gpt": (3.0, 8.0), "cgm": (2.0, 45.0)}
-FIXED_SHARE, LEAST_FIXED_SHARE = 0.5, 0.25
-"""Of EPOCHS_COLUMNS columns or fewer, and of the most; in between inversely as the root of the columns: with
-epochs as the columns, the fixed order has passes as their root, and all that are added are random."""
-
 # Measured on held-out rows, the gpt at a linear decay: 14,000 rows of magic lose .05 nats with 5 epochs for
 # 6.5, and gain .07 with 8 and .08 with 10; 15,000 of california_housing gain .06 with 8; 52,000 of cardio are
 # best with 3 to 4 (6.5: .004 worse). Of 700, 1,000 and 7,500 rows (titanic, insurance, churn), none held out,
@@ -40,6 +36,8 @@ epochs as the columns, the fixed order has passes as their root, and all that ar
 # Measured on held-out rows of Adult (benchmarks/results/column_orders.md): with random orders only, averaged
 # orders are .02 nats better, and the fixed order .07 nats worse, which a classifier sees in samples.
 ORDER = {"gpt": "entropy", "cgm": "mixed"}
+FIXED_SHARE, LEAST_FIXED_SHARE = 0.5, 0.25
+"""Of EPOCHS_COLUMNS columns or fewer, and of the most."""
 
 
 def resolve(
@@ -50,8 +48,8 @@ def resolve(
     ids: int = EPOCHS_IDS,
 ) -> Config:
     """The configuration with everything filled in that follows from the number of training documents, of
-    columns and of modelled ids, and from the kind of model: its epochs, its order of columns, and for
-    histories its batches.
+    columns and of modelled ids, and from the kind of model: its epochs, its order of columns and the share of
+    rows in it, and for histories its batches.
 
     Measured on held-out rows: small tables want small batches and correspondingly small steps (150 to 1,300
     rows: 2 to 8 nats a row better than batches of 128 over more epochs), and the rows that were held out for
@@ -74,8 +72,7 @@ def resolve(
     epochs = config.trainer.max_epochs or default_epochs(config.model.kind, documents, columns, ids)
     order, share = config.model.order or ORDER[config.model.kind], config.model.fixed_share
     if share is None and config.model.kind == "cgm":
-        fewer = math.sqrt(EPOCHS_COLUMNS / max(columns, EPOCHS_COLUMNS))
-        share = round(max(FIXED_SHARE * fewer, LEAST_FIXED_SHARE), 3)
+        share = default_fixed_share(columns)
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"order": order, "fixed_share": share}),
@@ -90,12 +87,18 @@ def default_epochs(kind: str, documents: int, columns: int, ids: int) -> float:
     """Passes over the training rows, within bounds: inversely as the root of the rows, and as that of the ids
     (gpt; few are no reason for fewer passes) or as the columns (cgm; as their root where they are few)."""
     fewest, most = EPOCHS_BOUNDS[kind]
-    if kind == "gpt":
-        much = math.sqrt(max(1.0, ids / EPOCHS_IDS))
-    else:
-        much = max(math.sqrt(columns / EPOCHS_COLUMNS), columns / EPOCHS_COLUMNS)
+    wide = columns / EPOCHS_COLUMNS
+    much = math.sqrt(max(1.0, ids / EPOCHS_IDS)) if kind == "gpt" else max(wide, math.sqrt(wide))
     epochs = EPOCHS[kind] * math.sqrt(EPOCHS_ROWS / max(documents, 1)) * much
     return round(min(most, max(fewest, epochs)), 1)
+
+
+def default_fixed_share(columns: int) -> float:
+    """Share of the rows that the cgm sees in its one order: of many columns inversely as their root. As the
+    passes are as the columns, those in the one order are as their root, and all that are added are random."""
+    return round(
+        max(LEAST_FIXED_SHARE, FIXED_SHARE * min(1.0, math.sqrt(EPOCHS_COLUMNS / max(columns, 1)))), 3
+    )
 
 
 def num_steps(trainer: TrainerConfig, documents: int, global_batch_size: int) -> int:
